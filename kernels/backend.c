@@ -19,10 +19,10 @@
   })
 
 /* The same for a call that waits for what the program has started, which may wait for other ranks. */
-#define SETTLED(program, call)                                                                                  \
-  INSIDE((program)->device, __extension__({                                                                     \
+#define SETTLED(program, call)                                                                                   \
+  INSIDE((program)->device, __extension__({                                                                      \
            descent_status settled_ = connection_settle(&(program)->ranks.connection, (program)->device->stream); \
-           settled_ == DESCENT_OK ? (call) : settled_;                                                          \
+           settled_ == DESCENT_OK ? (call) : settled_;                                                           \
          }))
 
 static descent_status backend_compile(struct backend_device *device, const struct plan *plan,

@@ -1,3 +1,5 @@
+/* Connecting the ranks, their sum, and waits with a time limit. Every rank takes the same decisions from the same facts, so
+ * that none waits for a call that another does not make. */
 #include "connection.h"
 
 #include <pthread.h>
@@ -75,15 +77,15 @@ static cudaError_t add_slices(const struct connection *c, cudaStream_t stream) {
   return launch_rank_sum(&launch, stream);
 }
 
-static descent_status failed(const struct connection *c, const char *what, ncclResult_t result) {
+static descent_status nccl_failed(const struct connection *c, const char *what, ncclResult_t result) {
   return module_status(DESCENT_ERROR_DEVICE, "%s through NCCL failed: %s " HOW_TO_CONTINUE, what,
                        c->nccl.ncclGetErrorString(result));
 }
 
-#define NCCL_TRY(c, what, call)                                          \
-  do {                                                                   \
-    const ncclResult_t nccl_result_ = (call);                            \
-    if (nccl_result_ != ncclSuccess) TRY(failed(c, what, nccl_result_)); \
+#define NCCL_TRY(c, what, call)                                               \
+  do {                                                                        \
+    const ncclResult_t nccl_result_ = (call);                                 \
+    if (nccl_result_ != ncclSuccess) TRY(nccl_failed(c, what, nccl_result_)); \
   } while (0)
 
 descent_status connection_check(const struct connection *c) {
@@ -292,7 +294,8 @@ static descent_status connect_in_time(struct connection *c, struct attempt *atte
   }
   (void)pthread_join(thread, NULL);
   c->comm = attempt->connection.comm;
-  CUDA_TRY(attempt->error);
+  if (attempt->error != cudaSuccess)
+    TRY(module_cuda_failed(attempt->error, "connecting the ranks", __FILE__, __LINE__));
   NCCL_TRY(c, "connecting the ranks", attempt->result);
   TRY(connection_settle(c, c->device->stream));
 done:
@@ -317,7 +320,7 @@ static descent_status connect_all(struct connection *c, struct invitation *all) 
   if (communicator_rank(c->communicator) == 0) result = c->nccl.ncclGetUniqueId(&own.id);
   if (result != ncclSuccess) {
     own.accepts = 0;
-    status = failed(c, "connecting the ranks", result);
+    status = nccl_failed(c, "connecting the ranks", result);
   }
   const descent_status gathered = c->communicator->gather(c->communicator, &own, sizeof own, all);
   for (int r = 0; r < size; r++) all_accept &= all[r].accepts != 0;

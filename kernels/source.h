@@ -45,7 +45,7 @@ struct source_set {
   struct source_table uploaded; /* the contents of the device's table */
   bool stale;                   /* bound since the table was written */
   bool streaming;
-  const char *exchange;           /* how ranks exchange gradients, for people; NULL: nothing to say */
+  const char *exchange; /* how ranks exchange gradients, for people; NULL: nothing to say */
   char placement[400];
 };
 

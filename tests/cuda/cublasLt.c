@@ -9,6 +9,9 @@
 
 #define EMULATED_DEFAULTS \
   { EMULATED_IN_PLACE, EMULATED_DROPS_TAIL, EMULATED_RIGHT, EMULATED_UNSTEADY }
+/* Several threads may use the library: the value before. */
+#define COUNT(counter, change) __atomic_fetch_add(&(counter), change, __ATOMIC_RELAXED)
+
 struct emulated_library emulated_library = {.offered = EMULATED_DEFAULTS, .n_offered = 4};
 
 void emulated_library_reset(void) {
@@ -55,11 +58,11 @@ static cublasStatus_t create(void *object, size_t bytes, const void *value) {
   if (!copy) return CUBLAS_STATUS_ALLOC_FAILED;
   memcpy(copy, value, bytes);
   memcpy(object, &copy, sizeof copy);
-  emulated_library.live++;
+  COUNT(emulated_library.live, 1);
   return CUBLAS_STATUS_SUCCESS;
 }
 static cublasStatus_t destroy(void *object) {
-  if (object) emulated_library.live--;
+  if (object) COUNT(emulated_library.live, -1);
   free(object);
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -150,7 +153,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
                                               cublasLtMatmulPreference_t preference, int most,
                                               cublasLtMatmulHeuristicResult_t results[], int *count) {
   (void)handle;
-  emulated_library.heuristics++;
+  COUNT(emulated_library.heuristics, 1);
   /* The promised alignment must not exceed that of the pointers; NULL promises any. */
   const uint32_t bias = (uint32_t)(uintptr_t)operation->bias, aux = (uint32_t)(uintptr_t)operation->aux;
   for (int i = 0; i < 4; i++)
@@ -172,7 +175,7 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDe
                                        cublasLtMatrixLayout_t D, const cublasLtMatmulAlgo_t *algorithm,
                                        cublasLtMatmulHeuristicResult_t *result) {
   (void)handle;
-  emulated_library.checks++;
+  COUNT(emulated_library.checks, 1);
   const uint64_t *data = algorithm->data;
   if (data[0] != MAGIC || data[1] >= EMULATED_ALGORITHMS || data[2] != numerics(operation, A->type, (int)data[1]))
     return CUBLAS_STATUS_INVALID_VALUE;
@@ -355,14 +358,14 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
   cublasLtMatmulHeuristicResult_t result;
   const cublasStatus_t status =
       cublasLtMatmulAlgoCheck(handle, operation, A_layout, B_layout, C_layout, D_layout, algorithm, &result);
-  emulated_library.checks--; /* only the caller's checks count */
+  COUNT(emulated_library.checks, -1); /* only the caller's checks count */
   if (status != CUBLAS_STATUS_SUCCESS) return status;
   const uintptr_t addresses =
       (uintptr_t)A | (uintptr_t)B | (uintptr_t)D | (uintptr_t)operation->bias | (uintptr_t)operation->aux;
   if (addresses % ALIGNMENT || C != D || !workspace || workspace_bytes < WORKSPACE || *(const float *)alpha != 1 ||
       *(const float *)beta != 0)
     return CUBLAS_STATUS_INVALID_VALUE;
-  const int kind = (int)algorithm->data[1], launch = emulated_library.launches[kind]++;
+  const int kind = (int)algorithm->data[1], launch = COUNT(emulated_library.launches[kind], 1);
   if (kind == EMULATED_REFUSES || (kind == EMULATED_NO_CAPTURE && emulate_is_capturing(stream)))
     return CUBLAS_STATUS_NOT_SUPPORTED;
   for (int step = 0; step < 2; step++) {

@@ -183,6 +183,8 @@ bool all_arrive(std::unique_lock<std::mutex> &locked, Clique &clique) {
 
 }  // namespace
 
+EXPORTED void emulated_nccl_settle() { const std::lock_guard<std::mutex> locked(lock); }
+
 EXPORTED ncclResult_t ncclGetVersion(int *version) {
   const int device = current_device(RUNTIME);
   const int given = device < EMULATED_NCCL_DEVICES ? controls.version[device] : 0;

@@ -1,4 +1,5 @@
-/* What tests set and read of the stand-in for NCCL, whose symbol is `emulated_nccl`. */
+/* What tests set and read of the stand-in for NCCL, whose symbol is `emulated_nccl`. Its function emulated_nccl_settle()
+ * makes what other threads have written visible. */
 #ifndef DESCENT_TESTS_CUDA_NCCL_CONTROLS_H
 #define DESCENT_TESTS_CUDA_NCCL_CONTROLS_H
 

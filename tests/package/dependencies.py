@@ -31,7 +31,7 @@ RULES = {
     "cli": ["public", "cli/", "report/", "core/clock.h", "core/replace.h"],
     "kernels": ["public", "kernels/", "backend/backend.h", "backend/device_array.h", "backend/formulas.h",
                 "backend/formulas_real.h", "plan/", "core/half.h", "core/rng.h", "core/parameters.h", "core/status.h",
-                "core/clock.h"],
+                "core/clock.h", "core/communicator.h"],
 }
 # Readers ask a network for its schema and shape, through functions only.
 NEEDS = {"data": RULES["data"] + ["model/"]}

@@ -78,6 +78,7 @@ struct Settings {
   unsigned long long memory = 8ULL << 30, allocation = 0, launch = 0, fault = 0, devices = 1, driver = CUDART_VERSION;
   unsigned long long context = 0, late = 0, guess = 0, seed = 1, busy = 0, mig = 0, nvml = 1, cublas = 1, code = 1;
   unsigned long long major = 9, processors = 2, cluster = 16, ptx = 90, load = 0, own = 0;
+  unsigned long long slow = 0;
 } settings;
 struct {
   unsigned long long allocations, launches, kernels, contexts, loads;
@@ -388,7 +389,8 @@ void emulate_configure(const char *text) {
                {"cluster", &settings.cluster},
                {"ptx", &settings.ptx},
                {"load", &settings.load},
-               {"own", &settings.own}};
+               {"own", &settings.own},
+               {"slow", &settings.slow}};
   settings = Settings();
   now = {};
   now.configured = true;
@@ -873,10 +875,19 @@ static cudaError_t enqueue_nodes(cudaStream_t stream, const std::vector<Node> &n
   for (size_t i = 0; i < nodes.size() && error == cudaSuccess; i++) error = enqueue(stream, nodes[i].work);
   return error;
 }
+/* So many milliseconds pass on the stream. */
+static cudaError_t enqueue_delay(cudaStream_t stream, unsigned long long milliseconds) {
+  using Clock = std::chrono::steady_clock;
+  return enqueue(stream, {nullptr, nullptr, [milliseconds, since = std::make_shared<Clock::time_point>()](bool begins) {
+                            if (begins) *since = Clock::now();
+                            return Clock::now() - *since >= std::chrono::milliseconds(milliseconds);
+                          }});
+}
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   BEGIN(false);
   REFUSE(goes_wrong(&now.launches, settings.launch), cudaErrorLaunchOutOfResources);
   for (const Time &record : exec->records) *record = NAN;
   if (has_exchange(*exec->nodes)) return enqueue_nodes(stream, *exec->nodes);
+  if (settings.slow && enqueue_delay(stream, settings.slow) != cudaSuccess) return now.last;
   return enqueue(stream, {[nodes = exec->nodes] { run_graph(*nodes); }, nullptr});
 }

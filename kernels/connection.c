@@ -156,12 +156,14 @@ static void give_up(struct connection *c) {
 
 /* ---- waiting ---- */
 
-/* The device has been in an exchange for too long. Every rank that still runs notices it at about the same time, so that
- * a rank that does not answer here is the lost one. No other message has this length. */
-static descent_status find_silent(struct connection *c) {
+/* This rank has waited for others for too long. Every rank that still runs notices it at about the same time, so that a
+ * rank that does not answer here is the lost one, and the error names it. No other message has this length. */
+static descent_status find_lost(struct connection *c) {
   const struct rank_facts own = {0};
-  const descent_status gathered = c->communicator->gather(c->communicator, &own, sizeof own, c->facts);
-  if (gathered != DESCENT_OK) return gathered;
+  return c->communicator->gather(c->communicator, &own, sizeof own, c->facts);
+}
+
+static descent_status not_exchanged(const struct connection *c) {
   return module_status(DESCENT_ERROR_DEVICE,
                        "the connection between the ranks failed: no gradients have arrived through NCCL for %g s, "
                        "though all ranks still run: allow more time " HOW_TO_CONTINUE,
@@ -219,7 +221,10 @@ static descent_status wait_for(struct connection *c, cudaStream_t stream, cudaEv
     if (!is_in || !was_in || exchange != c->ended) since = clock_seconds();
     was_in = is_in;
     exchange = c->ended;
-    if (clock_seconds() - since > c->communicator->seconds) TRY(find_silent(c));
+    if (clock_seconds() - since > c->communicator->seconds) {
+      TRY(find_lost(c));
+      TRY(not_exchanged(c));
+    }
     limited_pause(clock_seconds() - begin);
   }
 done:
@@ -374,13 +379,17 @@ done:
 
 /* What the thread uses is left to it. */
 static descent_status leave(struct connection *c) {
-  c->failed = c->communicator->broken = true;
+  descent_status status;
   c->received = NULL;
   c->losses = NULL;
-  return module_status(DESCENT_ERROR_DEVICE,
-                       "NCCL has not connected the ranks within %g s: see whether all of them still run, or allow more "
-                       "time " HOW_TO_CONTINUE,
-                       c->communicator->seconds);
+  TRY(find_lost(c));
+  status = module_status(DESCENT_ERROR_DEVICE,
+                         "the connection between the ranks failed: NCCL has not connected them within %g s, though all "
+                         "still run: allow more time " HOW_TO_CONTINUE,
+                         c->communicator->seconds);
+done:
+  c->failed = c->communicator->broken = true;
+  return status;
 }
 
 /* Takes over the attempt. */
@@ -400,6 +409,7 @@ static descent_status connect_in_time(struct connection *c, struct attempt *atte
   NCCL_TRY(c, "connecting the ranks", attempt->result);
   status = wait_for(c, attempt->stream, NULL, true);
 done:
+  if (status != DESCENT_OK) c->failed = c->communicator->broken = true; /* the others wait for this rank */
   if (status != DESCENT_OK && c->comm) give_up(c);
   if (attempt->stream) (void)cudaStreamDestroy(attempt->stream);
   free(attempt);

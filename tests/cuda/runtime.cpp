@@ -46,8 +46,9 @@ struct CUstream_st {
   bool blocking = true; /* waits for the default stream, and it for this one */
   bool late = false;    /* runs when something waits for it; false: at once */
   bool destroyed = false;
-  int ordinal = 0;     /* of its device */
-  bool polled = false; /* the wait at the front of the queue has begun */
+  int ordinal = 0;        /* of its device */
+  bool polled = false;    /* the wait at the front of the queue has begun */
+  bool exchanged = false; /* an exchange of NCCL is the last that was enqueued */
   std::deque<Work> queue;
   uint64_t enqueued = 0, done = 0;
   cudaGraph_t graph = nullptr; /* that it is being captured into */
@@ -270,6 +271,7 @@ cudaStream_t default_stream() {
 }
 
 cudaError_t enqueue(cudaStream_t stream, Work work) {
+  if (stream) stream->exchanged = false;
   if (stream && stream->graph) {
     std::vector<Node> &nodes = stream->graph->nodes;
     nodes.push_back({std::move(work), std::move(stream->tail)});
@@ -456,7 +458,10 @@ cudaError_t emulate_enqueue_exchange(cudaStream_t stream, int (*poll)(void *, in
                                      void (*release)(void *)) {
   const std::shared_ptr<void> owned(context, release);
   BEGIN(false);
-  return enqueue(stream, {nullptr, nullptr, [poll, owned](bool begins) { return poll(owned.get(), begins) != 0; }});
+  const cudaError_t error =
+      enqueue(stream, {nullptr, nullptr, [poll, owned](bool begins) { return poll(owned.get(), begins) != 0; }});
+  if (stream) stream->exchanged = true;
+  return error;
 }
 
 bool emulate_is_global(const void *at) {
@@ -478,6 +483,8 @@ cudaError_t emulate_launch(const cudaLaunchConfig_t *config, const void *kernel,
   if (const cudaError_t refused = emulate_read_launch(config, kernel, (int)settings.major, launched.get()))
     return fail(refused);
   REFUSE(emulated_volume(launched->cluster) > settings.cluster, cudaErrorInvalidClusterSize);
+  if (launched->programmatic && config->stream && config->stream->exchanged)
+    emulate_misuse("a kernel that may start before an exchange through NCCL is over");
   return enqueue(config->stream, {nullptr, launched});
 }
 

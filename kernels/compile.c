@@ -64,7 +64,7 @@ static descent_status explain_memory(const struct backend_program *program, size
 
 void compile_release(struct backend_program *program) {
   if (!program) return;
-  (void)connection_settle(&program->ranks.connection, program->device->stream);
+  connection_close(&program->ranks.connection, program->device->stream);
   (void)cudaStreamSynchronize(program->device->stream);
   (void)cudaStreamSynchronize(program->device->copies);
   run_release(program);

@@ -2,13 +2,12 @@
  * that none waits for a call that another does not make. */
 #include "connection.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/clock.h"
+#include "limited.h"
 
 enum { SLICE_ALIGN = 16 }; /* floats */
 
@@ -28,7 +27,7 @@ static size_t slice_length(const struct connection *c, int rank) {
 /* Each rank receives its slice of every other rank's gradients, and their losses. Empty slices are left out, on both
  * sides. */
 static ncclResult_t scatter(const struct connection *c, cudaStream_t stream) {
-  const int rank = communicator_rank(c->communicator), size = communicator_size(c->communicator);
+  const int rank = c->rank, size = c->ranks;
   const struct nccl *const nccl = &c->nccl;
   ncclResult_t result = nccl->ncclGroupStart(), ended;
   for (int i = 1; i < size && result == ncclSuccess; i++) {
@@ -46,7 +45,7 @@ static ncclResult_t scatter(const struct connection *c, cudaStream_t stream) {
 
 /* Each rank sends the sum of its slice to every other. */
 static ncclResult_t collect(const struct connection *c, cudaStream_t stream) {
-  const int rank = communicator_rank(c->communicator), size = communicator_size(c->communicator);
+  const int rank = c->rank, size = c->ranks;
   const struct nccl *const nccl = &c->nccl;
   ncclResult_t result = nccl->ncclGroupStart(), ended;
   for (int i = 1; i < size && result == ncclSuccess; i++) {
@@ -63,16 +62,15 @@ static ncclResult_t collect(const struct connection *c, cudaStream_t stream) {
 }
 
 static cudaError_t add_slices(const struct connection *c, cudaStream_t stream) {
-  const int rank = communicator_rank(c->communicator);
   const struct rank_sum_launch launch = {
-      .own = c->gradients + slice_begin(c, rank),
+      .own = c->gradients + slice_begin(c, c->rank),
       .received = c->received,
-      .n = (int64_t)slice_length(c, rank),
+      .n = (int64_t)slice_length(c, c->rank),
       .width = c->width,
       .loss = c->loss,
       .losses = c->losses,
-      .ranks = communicator_size(c->communicator),
-      .rank = rank,
+      .ranks = c->ranks,
+      .rank = c->rank,
   };
   return launch_rank_sum(&launch, stream);
 }
@@ -98,37 +96,119 @@ descent_status connection_sum(const struct connection *c, cudaStream_t stream) {
   descent_status status;
   TRY(connection_check(c));
   NCCL_TRY(c, what, scatter(c, stream));
+  launch_next_plainly(); /* NCCL lets the stream wait for streams that it has */
   CUDA_TRY(add_slices(c, stream));
   NCCL_TRY(c, what, collect(c, stream));
+  launch_next_plainly();
 done:
   return status;
 }
 
-/* ---- waiting ---- */
+/* ---- the end of a connection ---- */
 
-/* What the device waits for ends, and so do the waits for it. The communicator knows that the ranks have lost each
- * other's place, so that no later call waits for them. */
-static void give_up(struct connection *c) {
-  c->failed = true;
-  c->communicator->broken = true;
-  (void)c->nccl.ncclCommAbort(c->comm);
+/* Aborting and destroying may wait for other ranks, or for the device, without end. */
+struct ending {
+  struct limited_call call; /* first */
+  struct nccl nccl;
+  ncclComm_t comm;
+  int ordinal;
+  bool aborts;
+};
+
+static void run_ending(struct limited_call *call) {
+  struct ending *const ending = (struct ending *)call;
+  (void)cudaSetDevice(ending->ordinal);
+  (void)(ending->aborts ? ending->nccl.ncclCommAbort : ending->nccl.ncclCommDestroy)(ending->comm);
+}
+
+static void release_ending(struct limited_call *call) { free(call); }
+
+/* Where there is no memory or thread for it, the communicator is left to the end of the process. */
+static void end_communicator(struct connection *c, bool aborts) {
+  struct ending *const ending = module_allocate(1, sizeof *ending, "the end of the connection");
+  if (ending) {
+    *ending = (struct ending){.call = {.run = run_ending, .release = release_ending},
+                              .nccl = c->nccl,
+                              .comm = c->comm,
+                              .ordinal = c->device->ordinal,
+                              .aborts = aborts};
+    if (limited_run(&ending->call, c->communicator->seconds) != LIMITED_LEFT) free(ending);
+  }
   c->comm = NULL;
 }
 
-/* Looks often at first, then every 50 microseconds: a step may take less, and a processor has other ranks to run. */
-static void pause_between_looks(double waited) {
-  const struct timespec moment = {0, 50000};
-  if (waited > 1e-3) (void)nanosleep(&moment, NULL);
+void connection_holds(struct connection *c, cudaGraphExec_t *graph) {
+  if (c->n_graphs < EXCHANGE_GRAPHS) c->graphs[c->n_graphs++] = graph;
 }
 
-/* The stream or, where it is not NULL, the event. */
-static descent_status wait_for(struct connection *c, cudaStream_t stream, cudaEvent_t event) {
+/* What the device waits for ends, and so do the waits for it. The communicator knows that the ranks have lost each
+ * other's place, so that no later call waits for them. NCCL counts the graphs that hold its exchanges, and an abort waits
+ * until they are destroyed and what was launched of them is over. */
+static void give_up(struct connection *c) {
+  c->failed = true;
+  c->communicator->broken = true;
+  for (int i = 0; i < c->n_graphs; i++) {
+    if (*c->graphs[i]) (void)cudaGraphExecDestroy(*c->graphs[i]);
+    *c->graphs[i] = NULL;
+  }
+  end_communicator(c, true);
+}
+
+/* ---- waiting ---- */
+
+/* This rank has waited for others for too long. Every rank that still runs notices it at about the same time, so that a
+ * rank that does not answer here is the lost one, and the error names it. No other message has this length. */
+static descent_status find_lost(struct connection *c) {
+  const struct rank_facts own = {0};
+  return c->communicator->gather(c->communicator, &own, sizeof own, c->facts);
+}
+
+static descent_status not_exchanged(const struct connection *c) {
+  return module_status(DESCENT_ERROR_DEVICE,
+                       "the connection between the ranks failed: no gradients have arrived through NCCL for %g s, "
+                       "though all ranks still run: allow more time " HOW_TO_CONTINUE,
+                       c->communicator->seconds);
+}
+
+static descent_status is_ready(cudaEvent_t event, bool *ready) {
+  const cudaError_t error = cudaEventQuery(event);
+  descent_status status = DESCENT_OK;
+  *ready = error == cudaSuccess;
+  if (error == cudaErrorNotReady)
+    (void)cudaGetLastError();
+  else
+    CUDA_TRY(error);
+done:
+  return status;
+}
+
+/* Is the device in an exchange, or waits for one? */
+static descent_status see_exchange(struct connection *c, bool *is_in) {
+  bool passed = true;
+  descent_status status = DESCENT_OK;
+  *is_in = false;
+  while (c->ended < c->begun) {
+    TRY(is_ready(c->passed[c->ended % EXCHANGES], &passed));
+    if (!passed) break;
+    c->ended++;
+  }
+  if (c->ended < c->begun) TRY(is_ready(c->reached[c->ended % EXCHANGES], is_in));
+done:
+  return status;
+}
+
+/* Waits for the stream or, where it is not NULL, the event. The time in an exchange counts, and not that of what is queued
+ * before it; `counts`: all of it. */
+static descent_status wait_for(struct connection *c, cudaStream_t stream, cudaEvent_t event, bool counts) {
   const double begin = clock_seconds();
+  double since = begin; /* the device has been in the exchange */
+  int64_t exchange = c->ended;
+  bool was_in = counts;
   descent_status status = DESCENT_OK;
   for (;;) {
     const cudaError_t error = event ? cudaEventQuery(event) : cudaStreamQuery(stream);
-    const double waited = clock_seconds() - begin;
     ncclResult_t result = ncclSuccess;
+    bool is_in = false;
     if (error != cudaErrorNotReady) {
       CUDA_TRY(error);
       return DESCENT_OK;
@@ -136,12 +216,16 @@ static descent_status wait_for(struct connection *c, cudaStream_t stream, cudaEv
     (void)cudaGetLastError();
     NCCL_TRY(c, "the exchange of gradients", c->nccl.ncclCommGetAsyncError(c->comm, &result));
     NCCL_TRY(c, "the exchange of gradients", result);
-    if (waited > c->communicator->seconds)
-      TRY(module_status(DESCENT_ERROR_DEVICE,
-                        "the other ranks have not sent their gradients for %g s: see whether all of them still run, or "
-                        "allow more time",
-                        c->communicator->seconds));
-    pause_between_looks(waited);
+    TRY(see_exchange(c, &is_in));
+    is_in |= counts;
+    if (!is_in || !was_in || exchange != c->ended) since = clock_seconds();
+    was_in = is_in;
+    exchange = c->ended;
+    if (clock_seconds() - since > c->communicator->seconds) {
+      TRY(find_lost(c));
+      TRY(not_exchanged(c));
+    }
+    limited_pause(clock_seconds() - begin);
   }
 done:
   give_up(c);
@@ -149,13 +233,42 @@ done:
 }
 
 descent_status connection_settle(struct connection *c, cudaStream_t stream) {
-  return c->comm ? wait_for(c, stream, NULL) : DESCENT_OK;
+  bool is_in;
+  descent_status status = DESCENT_OK;
+  if (!c->comm) return status;
+  TRY(see_exchange(c, &is_in));
+  if (c->ended < c->begun) status = wait_for(c, stream, NULL, false);
+done:
+  return status;
 }
 
 descent_status connection_await(struct connection *c, cudaEvent_t event) {
+  bool is_in;
   descent_status status = DESCENT_OK;
-  if (c->comm) return wait_for(c, NULL, event);
+  if (c->comm) {
+    TRY(see_exchange(c, &is_in));
+    if (c->ended < c->begun) return wait_for(c, NULL, event, false);
+  }
   CUDA_TRY(cudaEventSynchronize(event));
+done:
+  return status;
+}
+
+descent_status connection_begin(struct connection *c, cudaStream_t stream) {
+  descent_status status = DESCENT_OK;
+  if (!c->comm) return status;
+  if (c->begun - c->ended == EXCHANGES) TRY(connection_await(c, c->passed[c->begun % EXCHANGES]));
+  if (c->begun - c->ended == EXCHANGES) c->ended++;
+  CUDA_TRY(cudaEventRecord(c->reached[c->begun % EXCHANGES], stream));
+done:
+  return status;
+}
+
+descent_status connection_end(struct connection *c, cudaStream_t stream) {
+  descent_status status = DESCENT_OK;
+  if (!c->comm) return status;
+  CUDA_TRY(cudaEventRecord(c->passed[c->begun % EXCHANGES], stream));
+  c->begun++;
 done:
   return status;
 }
@@ -206,101 +319,100 @@ static void find_facts(const struct connection *c, struct rank_facts *facts) {
 
 /* ---- connecting ---- */
 
-/* Calls of NCCL that set something up end only when all ranks make them, so a thread makes them here. */
+/* Calls of NCCL that set something up end only when all ranks make them. What they use is the attempt's, until it is
+ * done. */
 struct attempt {
-  pthread_mutex_t lock;
-  struct connection connection; /* a copy; `comm` once it is made */
+  struct limited_call call;     /* first */
+  struct connection connection; /* a copy, without what others may free; `comm` once it is made */
   ncclUniqueId id;
-  bool done, left; /* left: no call waits for the thread any more, and it frees this */
+  int ordinal;
+  cudaStream_t stream;
   cudaError_t error;
   ncclResult_t result;
 };
 
-static void attempt_free(struct attempt *attempt) {
-  (void)pthread_mutex_destroy(&attempt->lock);
-  free(attempt);
-}
-
-/* True: no call waits any more. */
-static bool tell(struct attempt *attempt, ncclComm_t comm, bool done) {
-  (void)pthread_mutex_lock(&attempt->lock);
-  const bool left = attempt->left;
-  if (!left) attempt->connection.comm = comm;
-  attempt->done = done;
-  (void)pthread_mutex_unlock(&attempt->lock);
-  return left;
+static bool may_continue(struct attempt *attempt) {
+  return attempt->error == cudaSuccess && attempt->result == ncclSuccess && !limited_is_left(&attempt->call);
 }
 
 /* The first exchange between two ranks connects them. */
-static void exchange_once(struct attempt *attempt) {
-  const struct connection *const c = &attempt->connection;
-  attempt->result = scatter(c, c->device->stream);
-  if (attempt->result == ncclSuccess) attempt->error = add_slices(c, c->device->stream);
-  if (attempt->result == ncclSuccess && attempt->error == cudaSuccess) attempt->result = collect(c, c->device->stream);
+static void connect_ranks(struct limited_call *call) {
+  struct attempt *const attempt = (struct attempt *)call;
+  struct connection *const c = &attempt->connection;
+  attempt->error = cudaSetDevice(attempt->ordinal);
+  if (may_continue(attempt)) attempt->result = c->nccl.ncclCommInitRank(&c->comm, c->ranks, attempt->id, c->rank);
+  if (may_continue(attempt)) attempt->result = scatter(c, attempt->stream);
+  launch_next_plainly();
+  if (may_continue(attempt)) attempt->error = add_slices(c, attempt->stream);
+  if (may_continue(attempt)) attempt->result = collect(c, attempt->stream);
 }
 
-static void *connect_ranks(void *context) {
-  struct attempt *const attempt = context;
-  const struct connection *const c = &attempt->connection;
-  const int rank = communicator_rank(c->communicator), size = communicator_size(c->communicator);
-  ncclComm_t comm = NULL;
-  attempt->error = cudaSetDevice(c->device->ordinal);
-  if (attempt->error == cudaSuccess) attempt->result = c->nccl.ncclCommInitRank(&comm, size, attempt->id, rank);
-  if (comm && tell(attempt, comm, false))
-    (void)c->nccl.ncclCommAbort(comm);
-  else if (comm)
-    exchange_once(attempt);
-  if (tell(attempt, comm, true)) attempt_free(attempt);
-  return NULL;
+/* On the thread that was left. */
+static void release_attempt(struct limited_call *call) {
+  struct attempt *const attempt = (struct attempt *)call;
+  if (attempt->connection.comm) (void)attempt->connection.nccl.ncclCommAbort(attempt->connection.comm);
+  (void)cudaStreamDestroy(attempt->stream);
+  device_memory_free(attempt->connection.received);
+  device_memory_free(attempt->connection.losses);
+  free(attempt);
 }
 
-static bool is_done(struct attempt *attempt) {
-  (void)pthread_mutex_lock(&attempt->lock);
-  const bool done = attempt->done;
-  (void)pthread_mutex_unlock(&attempt->lock);
-  return done;
+/* The attempt exchanges scratch memory, whose values do not matter, on a stream of its own: it may outlive the rest. */
+static descent_status prepare_attempt(const struct connection *c, struct attempt *attempt, const ncclUniqueId *id) {
+  descent_status status = DESCENT_OK;
+  attempt->call = (struct limited_call){.run = connect_ranks, .release = release_attempt};
+  attempt->connection = (struct connection){.nccl = c->nccl,
+                                            .rank = c->rank,
+                                            .ranks = c->ranks,
+                                            .gradients = c->received,
+                                            .received = c->received,
+                                            .loss = c->losses + c->rank,
+                                            .losses = c->losses,
+                                            .n = c->n,
+                                            .width = c->width};
+  attempt->id = *id;
+  attempt->ordinal = c->device->ordinal;
+  CUDA_TRY(cudaStreamCreateWithFlags(&attempt->stream, cudaStreamNonBlocking));
+done:
+  return status;
 }
 
-/* The thread cannot be ended: it ends when the other ranks answer, or with the process. */
-static descent_status leave(struct connection *c, struct attempt *attempt, pthread_t thread) {
-  (void)pthread_mutex_lock(&attempt->lock);
-  const ncclComm_t comm = attempt->connection.comm;
-  const bool done = attempt->done;
-  attempt->left = true;
-  (void)pthread_mutex_unlock(&attempt->lock);
-  (void)pthread_detach(thread);
+/* What the thread uses is left to it. */
+static descent_status leave(struct connection *c) {
+  descent_status status;
+  c->received = NULL;
+  c->losses = NULL;
+  TRY(find_lost(c));
+  status = module_status(DESCENT_ERROR_DEVICE,
+                         "the connection between the ranks failed: NCCL has not connected them within %g s, though all "
+                         "still run: allow more time " HOW_TO_CONTINUE,
+                         c->communicator->seconds);
+done:
   c->failed = c->communicator->broken = true;
-  if (comm) (void)c->nccl.ncclCommAbort(comm);
-  if (done) attempt_free(attempt);
-  return module_status(DESCENT_ERROR_DEVICE,
-                       "NCCL has not connected the ranks within %g s: see whether all of them still run, or allow more "
-                       "time " HOW_TO_CONTINUE,
-                       c->communicator->seconds);
+  return status;
 }
 
 /* Takes over the attempt. */
-static descent_status connect_in_time(struct connection *c, struct attempt *attempt) {
-  const double begin = clock_seconds();
-  pthread_t thread;
+static descent_status connect_in_time(struct connection *c, struct attempt *attempt, const ncclUniqueId *id) {
   descent_status status = DESCENT_OK;
-  if (pthread_create(&thread, NULL, connect_ranks, attempt) != 0) {
-    attempt_free(attempt);
-    return module_status(DESCENT_ERROR_MEMORY, "cannot start the thread that connects the ranks");
+  TRY(prepare_attempt(c, attempt, id));
+  switch (limited_run(&attempt->call, c->communicator->seconds)) {
+    case LIMITED_LEFT: return leave(c);
+    case LIMITED_NOT_STARTED:
+      TRY(module_status(DESCENT_ERROR_MEMORY, "cannot start the thread that connects the ranks"));
+      break;
+    case LIMITED_DONE: break;
   }
-  while (!is_done(attempt)) {
-    const double waited = clock_seconds() - begin;
-    if (waited > c->communicator->seconds) return leave(c, attempt, thread);
-    pause_between_looks(waited);
-  }
-  (void)pthread_join(thread, NULL);
   c->comm = attempt->connection.comm;
   if (attempt->error != cudaSuccess)
     TRY(module_cuda_failed(attempt->error, "connecting the ranks", __FILE__, __LINE__));
   NCCL_TRY(c, "connecting the ranks", attempt->result);
-  TRY(connection_settle(c, c->device->stream));
+  status = wait_for(c, attempt->stream, NULL, true);
 done:
+  if (status != DESCENT_OK) c->failed = c->communicator->broken = true; /* the others wait for this rank */
   if (status != DESCENT_OK && c->comm) give_up(c);
-  attempt_free(attempt);
+  if (attempt->stream) (void)cudaStreamDestroy(attempt->stream);
+  free(attempt);
   return status;
 }
 
@@ -311,13 +423,13 @@ struct invitation {
 };
 
 static descent_status connect_all(struct connection *c, struct invitation *all) {
-  const int size = communicator_size(c->communicator);
+  const int size = c->ranks;
   struct attempt *attempt = module_allocate(1, sizeof *attempt, "the connection of the ranks");
   struct invitation own = {.accepts = attempt != NULL};
   ncclResult_t result = ncclSuccess;
   bool all_accept = true;
   descent_status status = attempt ? DESCENT_OK : DESCENT_ERROR_MEMORY;
-  if (communicator_rank(c->communicator) == 0) result = c->nccl.ncclGetUniqueId(&own.id);
+  if (c->rank == 0) result = c->nccl.ncclGetUniqueId(&own.id);
   if (result != ncclSuccess) {
     own.accepts = 0;
     status = nccl_failed(c, "connecting the ranks", result);
@@ -328,10 +440,8 @@ static descent_status connect_all(struct connection *c, struct invitation *all) 
     free(attempt);
     return gathered != DESCENT_OK ? gathered : status;
   }
-  (void)pthread_mutex_init(&attempt->lock, NULL);
-  attempt->connection = *c;
-  attempt->id = all[0].id;
-  return connect_in_time(c, attempt);
+  const ncclUniqueId id = all[0].id;
+  return connect_in_time(c, attempt, &id);
 }
 
 descent_status connection_open(struct connection *c) {
@@ -362,6 +472,8 @@ descent_status connection_prepare(struct connection *c, const struct backend_dev
   descent_status status = DESCENT_OK;
   c->device = device;
   c->communicator = communicator;
+  c->rank = communicator_rank(communicator);
+  c->ranks = (int)size;
   c->gradients = gradients;
   c->loss = loss;
   c->n = n;
@@ -375,12 +487,28 @@ descent_status connection_prepare(struct connection *c, const struct backend_dev
   TRY(device_memory_take(memory, size * c->width * (int64_t)sizeof *c->received, "gradients of other ranks",
                          (void **)&c->received));
   TRY(device_memory_take(memory, size * (int64_t)sizeof *c->losses, "losses of other ranks", (void **)&c->losses));
+  for (int i = 0; i < EXCHANGES; i++) {
+    CUDA_TRY(cudaEventCreateWithFlags(&c->reached[i], cudaEventDisableTiming));
+    CUDA_TRY(cudaEventCreateWithFlags(&c->passed[i], cudaEventDisableTiming));
+  }
 done:
   return status;
 }
 
+void connection_close(struct connection *c, cudaStream_t stream) {
+  if (!c->comm) return;
+  if (c->communicator->broken)
+    give_up(c);
+  else
+    (void)connection_settle(c, stream);
+}
+
 void connection_release(struct connection *c) {
-  if (c->comm) (void)c->nccl.ncclCommDestroy(c->comm);
+  if (c->comm) end_communicator(c, false);
+  for (int i = 0; i < EXCHANGES; i++) {
+    if (c->reached[i]) (void)cudaEventDestroy(c->reached[i]);
+    if (c->passed[i]) (void)cudaEventDestroy(c->passed[i]);
+  }
   device_memory_free(c->received);
   device_memory_free(c->losses);
   free(c->facts);

@@ -18,9 +18,12 @@ struct rank_facts {
   int64_t n;
 };
 
+enum { EXCHANGES = 4, EXCHANGE_GRAPHS = 2 }; /* that are queued at most; finish with and without statistics */
+
 struct connection {
   const struct backend_device *device;
   struct descent_communicator *communicator; /* NULL: one rank */
+  int rank, ranks;
   struct nccl nccl;
   ncclComm_t comm;             /* NULL: not connected */
   bool failed;                 /* aborted: nothing can be exchanged any more */
@@ -28,13 +31,19 @@ struct connection {
   double *loss, *losses;       /* SCALAR_LOSS; (ranks), scratch: that of the others */
   int64_t n, width;            /* of the flat buffers with their padding; of a slice: rank r adds the r-th */
   struct rank_facts *facts;    /* (ranks) */
-  char text[256];              /* how gradients are exchanged, for people; before: why this rank has no NCCL */
+  cudaEvent_t reached[EXCHANGES], passed[EXCHANGES]; /* they take turns: before an exchange, and after it */
+  int64_t begun, ended;                              /* exchanges; ended: as far as is known */
+  cudaGraphExec_t *graphs[EXCHANGE_GRAPHS];          /* that hold exchanges */
+  int n_graphs;
+  char text[256]; /* how gradients are exchanged, for people; before: why this rank has no NCCL */
 };
 
 /* Takes the scratch memory, where this rank has NCCL. `gradients` and `loss`: on the device. */
 descent_status connection_prepare(struct connection *connection, const struct backend_device *device,
                                   struct descent_communicator *communicator, float *gradients, int64_t n, double *loss,
                                   struct device_memory *memory);
+/* Before the program is released: ends what the device waits for. */
+void connection_close(struct connection *connection, cudaStream_t stream);
 void connection_release(struct connection *connection);
 
 /* Collective. Connects the ranks if NCCL can be used on all of them; then runs connection_sum once, so that the first of
@@ -42,15 +51,22 @@ void connection_release(struct connection *connection);
 descent_status connection_open(struct connection *connection);
 /* Can its sum be part of a graph? */
 bool connection_captures(const struct connection *connection);
+/* A graph that holds the sum, and would keep NCCL from being aborted: it is destroyed before, and becomes NULL. */
+void connection_holds(struct connection *connection, cudaGraphExec_t *graph);
 /* Enqueues the sum on the stream: gradients and loss become their sums over the ranks. */
 descent_status connection_sum(const struct connection *connection, cudaStream_t stream);
+
+/* Around each launch of a range with the sum: marks in the stream when the exchange is reached and when it has passed. */
+descent_status connection_begin(struct connection *connection, cudaStream_t stream);
+descent_status connection_end(struct connection *connection, cudaStream_t stream);
 
 /* ERROR_DEVICE where the connection has failed. */
 descent_status connection_check(const struct connection *connection);
 
-/* Where ranks are connected, a wait for the device is a wait for other ranks. These replace endless ones: ERROR_DEVICE
- * after the communicator's time limit, or where NCCL reports a failure. The connection is then aborted, which ends what
- * the device waits for. Without a connection, settle does nothing and await waits for the event as usual. */
+/* Where an exchange is queued, a wait for the device is a wait for other ranks. These replace endless ones: ERROR_DEVICE
+ * where the device has been in an exchange for longer than the communicator's time limit, or where NCCL reports a
+ * failure. The connection is then aborted, which ends what the device waits for. Without such an exchange, settle does
+ * nothing and await waits for the event as usual. */
 descent_status connection_settle(struct connection *connection, cudaStream_t stream);
 descent_status connection_await(struct connection *connection, cudaEvent_t event);
 

@@ -47,7 +47,8 @@ bool nccl_load(struct nccl *nccl, char problem[NCCL_PROBLEM]) {
   }
   void *const handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
   if (!handle) {
-    snprintf(problem, NCCL_PROBLEM, "%.140s was not found", name);
+    const char *const reason = dlerror();
+    snprintf(problem, NCCL_PROBLEM, "NCCL cannot be loaded: %.130s", reason ? reason : name);
     return false;
   }
   if (!find_functions(handle, name, nccl, problem)) return false;

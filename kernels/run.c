@@ -156,7 +156,7 @@ done:
   return status;
 }
 
-/* The ranges that run_prepare could not capture. */
+/* Captures the ranges that run_prepare could not. One that cannot be captured is launched operation by operation. */
 descent_status run_connect(struct backend_program *program) {
   struct plan_range ranges[GRAPHS];
   struct connection *const connection = &program->ranks.connection;
@@ -169,8 +169,9 @@ descent_status run_connect(struct backend_program *program) {
   for (int i = 0; i < GRAPHS; i++) {
     struct step_graph *const g = &program->graphs[i];
     if (!lower_has(program->plan, ranges[i], OP_ALLREDUCE)) continue;
+    if (run_capture(program, ranges[i], 1, NULL, &g->one) != DESCENT_OK) continue;
     g->range = ranges[i];
-    TRY(run_capture(program, g->range, 1, NULL, &g->one));
+    connection_holds(connection, &g->one);
   }
 done:
   return status;
@@ -270,11 +271,16 @@ done:
 static descent_status launch_graphs(struct backend_program *program, struct plan_range range,
                                     const struct plan_step *steps, int64_t n, bool *stopped, void *context) {
   const struct step_graph *graph = context;
-  (void)range, (void)steps, (void)stopped;
+  struct connection *const connection = &program->ranks.connection;
+  const bool exchanges = lower_has(program->plan, range, OP_ALLREDUCE);
+  const cudaStream_t stream = program->device->stream;
+  (void)steps, (void)stopped;
   descent_status status = DESCENT_OK;
   for (int64_t done = 0; done < n;) {
     const bool many = graph->many && n - done >= graph->steps;
-    CUDA_TRY(cudaGraphLaunch(many ? graph->many : graph->one, program->device->stream));
+    if (exchanges) TRY(connection_begin(connection, stream));
+    CUDA_TRY(cudaGraphLaunch(many ? graph->many : graph->one, stream));
+    if (exchanges) TRY(connection_end(connection, stream));
     done += many ? graph->steps : 1;
   }
 done:
@@ -297,6 +303,21 @@ static bool is_part(const struct plan *plan, struct plan_range range) {
   return false;
 }
 
+/* Also where the range fails, its exchanges are marked: a part of them may be in the stream. */
+static descent_status lower_exchanging(struct backend_program *program, struct plan_range range, int64_t rows) {
+  struct connection *const connection = &program->ranks.connection;
+  const bool exchanges = lower_has(program->plan, range, OP_ALLREDUCE);
+  descent_status status = DESCENT_OK;
+  if (exchanges) TRY(connection_begin(connection, program->device->stream));
+  status = lower_range(program, range, rows, false, NULL);
+  if (exchanges) {
+    const descent_status ended = connection_end(connection, program->device->stream);
+    if (status == DESCENT_OK) status = ended;
+  }
+done:
+  return status;
+}
+
 /* Runs operation by operation and stops after a step that is marked as bad. The flag of the last step is not needed. A
  * part of a step is computed on the rows of the captured step, any other range on the step's own. */
 static descent_status launch_operations(struct backend_program *program, struct plan_range range,
@@ -310,7 +331,7 @@ static descent_status launch_operations(struct backend_program *program, struct 
     double bad = 0;
     CUDA_TRY(launch_fetch(program->queue.state, program->queue.steps, stream));
     const int64_t rows = part ? choose_captured_rows(program->plan, range.first) : steps[s].rows;
-    TRY(lower_range(program, range, rows, false, NULL));
+    TRY(lower_exchanging(program, range, rows));
     if (--*left == 0 || !bad_step) continue;
     CUDA_TRY(cudaMemcpyAsync(&bad, bad_step, sizeof bad, cudaMemcpyDeviceToHost, stream));
     TRY(connection_settle(&program->ranks.connection, stream));

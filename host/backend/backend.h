@@ -48,9 +48,8 @@ struct backend {
   descent_status (*bind)(struct backend_program *program, int buffer, descent_dtype dtype, const void *data,
                          int64_t rows, bool constant);
 
-  /* One line on where the bound data is kept, and what computes several layers of a training step, how ranks
-   * exchange gradients; "" if there is nothing
-   * to report; valid until the next bind. NULL: the data is in the caller's memory. */
+  /* One line on where the bound data is kept, what computes several layers of a training step, and how ranks exchange
+   * gradients; "" if there is nothing to report; valid until the next bind. NULL: the data is in the caller's memory. */
   const char *(*placement)(const struct backend_program *program);
 
   /* Connects the ranks of the plan's communicator in the fastest way that all of them have, before the first run of a range

@@ -1,7 +1,7 @@
 /* A stand-in for NCCL, for tests only: ranks are threads of one process, each with an emulated device. What is sent is
  * copied when its stream reaches it, and an exchange is over when all that it receives has arrived. It refuses what
  * NVIDIA's library refuses, and what would wait without end or is undefined there: two ranks on a device, other lengths or
- * types on the two sides, messages outside of a group. */
+ * types on the two sides, messages outside of a group, the end of a communicator whose exchanges a graph holds. */
 #include <dlfcn.h>
 
 #include <chrono>
@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "nccl_controls.h"
@@ -58,6 +59,7 @@ struct Runtime {
   cudaError_t (*enqueue)(cudaStream_t, int (*)(void *, int), void *, void (*)(void *));
   cudaError_t (*get_device)(int *);
   int (*is_capturing)(cudaStream_t);
+  cudaError_t (*query)(cudaStream_t);
   explicit Runtime(void *caller) {
     Dl_info info{};
     if (!dladdr(caller, &info)) std::abort();
@@ -65,6 +67,7 @@ struct Runtime {
     find(module, "emulate_enqueue_exchange", &enqueue);
     find(module, "cudaGetDevice", &get_device);
     find(module, "emulate_is_capturing", &is_capturing);
+    find(module, "cudaStreamQuery", &query);
     if (module) dlclose(module);
   }
 
@@ -91,7 +94,9 @@ struct ncclComm {
   int rank, device;
   ncclResult_t error = ncclSuccess; /* found while an exchange ran */
   bool aborted = false;
-  int begun = 0; /* exchanges */
+  int begun = 0;                 /* exchanges */
+  int held = 0;                  /* by graphs, and what was launched of them */
+  cudaStream_t stream = nullptr; /* of those */
 };
 
 namespace {
@@ -108,7 +113,19 @@ struct Call {
 struct Exchange {
   std::shared_ptr<ncclComm> comm;
   std::vector<Call> calls;
+  bool captured = false;
 };
+
+void release(void *context) {
+  auto *const exchange = static_cast<Exchange *>(context);
+  {
+    const std::lock_guard<std::mutex> locked(lock);
+    if (exchange->captured) exchange->comm->held--;
+  }
+  delete exchange;
+}
+
+void sleep_for(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
 
 std::map<ncclComm_t, std::shared_ptr<ncclComm>> comms;
 
@@ -222,6 +239,7 @@ EXPORTED ncclResult_t ncclCommInitRank(ncclComm_t *comm, int size, ncclUniqueId 
   if (!clique->refused && !all_arrive(locked, *clique)) return kSystemError;
   arrived.notify_all();
   if (clique->refused) return kInvalidUsage;
+  const bool half_made = controls.half_made == device + 1;
   const auto made = std::make_shared<ncclComm>();
   made->clique = clique;
   made->rank = rank;
@@ -229,21 +247,43 @@ EXPORTED ncclResult_t ncclCommInitRank(ncclComm_t *comm, int size, ncclUniqueId 
   comms[made.get()] = made;
   controls.live++;
   *comm = made.get();
-  return ncclSuccess;
+  return half_made ? kSystemError : ncclSuccess;
+}
+
+/* Waits until no graph holds an exchange, as NVIDIA's library does without end: false, after some time, which is less than
+ * the limits of tests. */
+static bool let_go(const Runtime &runtime, ncclComm &comm) {
+  for (double waited = 0; waited < 1; waited += 1e-3) {
+    {
+      const std::lock_guard<std::mutex> locked(lock);
+      if (comm.held == 0) return true;
+    }
+    (void)runtime.query(comm.stream);
+    sleep_for(1e-3);
+  }
+  return false;
 }
 
 /* Streams keep what their exchanges use. */
-static ncclResult_t end(ncclComm_t comm, bool aborts) {
+static ncclResult_t end(const Runtime &runtime, ncclComm_t comm, bool aborts) {
+  std::shared_ptr<ncclComm> ended;
+  {
+    const std::lock_guard<std::mutex> locked(lock);
+    if (comms.find(comm) == comms.end()) return kInvalidArgument;
+    ended = comms[comm];
+    ended->aborted |= aborts;
+  }
+  const bool free = let_go(runtime, *ended);
+  if (!aborts) sleep_for(controls.parting);
   const std::lock_guard<std::mutex> locked(lock);
-  if (comms.find(comm) == comms.end()) return kInvalidArgument;
-  comm->aborted |= aborts;
   comms.erase(comm);
   controls.live--;
+  controls.stuck += !free;
   (aborts ? controls.aborted : controls.destroyed)++;
   return ncclSuccess;
 }
-EXPORTED ncclResult_t ncclCommDestroy(ncclComm_t comm) { return end(comm, false); }
-EXPORTED ncclResult_t ncclCommAbort(ncclComm_t comm) { return end(comm, true); }
+EXPORTED ncclResult_t ncclCommDestroy(ncclComm_t comm) { return end(RUNTIME, comm, false); }
+EXPORTED ncclResult_t ncclCommAbort(ncclComm_t comm) { return end(RUNTIME, comm, true); }
 
 EXPORTED ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *result) {
   const std::lock_guard<std::mutex> locked(lock);
@@ -274,19 +314,22 @@ EXPORTED ncclResult_t ncclGroupEnd() {
   const auto calls = std::move(group);
   group.clear();
   for (const auto &part : calls) {
+    const cudaStream_t stream = part.first.second;
+    const bool captures = runtime.is_capturing(stream) != 0; /* its lock comes before the one here */
+    if (!captures) sleep_for(controls.slow);
+    if (captures && controls.uncapturable == current_device(runtime) + 1) result = kInvalidUsage;
     if (result != ncclSuccess) break;
     auto *const exchange = new Exchange();
-    const int captures = runtime.is_capturing(part.first.second); /* its lock comes before the one here */
     {
       const std::lock_guard<std::mutex> locked(lock);
       exchange->comm = comms[part.first.first];
+      exchange->captured = captures;
+      if (captures) exchange->comm->held++, exchange->comm->stream = stream;
       controls.groups++;
       controls.captured += captures;
     }
     exchange->calls = part.second;
-    if (runtime.enqueue(part.first.second, poll, exchange,
-                        [](void *context) { delete static_cast<Exchange *>(context); }) != cudaSuccess)
-      result = kSystemError;
+    if (runtime.enqueue(stream, poll, exchange, release) != cudaSuccess) result = kSystemError;
   }
   return result;
 }

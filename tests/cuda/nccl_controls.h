@@ -11,11 +11,16 @@ struct emulated_nccl {
   int after;                          /* exchanges that are good before it is silent, or before they fail */
   int absent;                         /* 1 + the device whose rank never arrives to be connected; 0: none */
   int fails;                          /* 1 + the device whose exchanges fail; 0: none */
+  int half_made;                      /* 1 + the device whose rank is not connected, but has a communicator; 0: none */
+  int uncapturable;                   /* 1 + the device whose exchanges cannot be captured; 0: none */
   double patience;                    /* seconds for which an arrival waits before the process may end; 0: 30 */
+  double slow;                        /* seconds for which an exchange is enqueued, unless it is captured */
+  double parting;                     /* seconds for which a communicator is destroyed */
   long long groups;                   /* exchanges that were enqueued */
   long long captured;                 /* of them, into graphs */
   long long live;                     /* communicators that exist */
   long long aborted, destroyed;
+  long long stuck; /* of them, those that have waited in vain for graphs that hold exchanges */
 };
 
 #endif

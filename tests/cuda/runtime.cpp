@@ -46,8 +46,9 @@ struct CUstream_st {
   bool blocking = true; /* waits for the default stream, and it for this one */
   bool late = false;    /* runs when something waits for it; false: at once */
   bool destroyed = false;
-  int ordinal = 0;     /* of its device */
-  bool polled = false; /* the wait at the front of the queue has begun */
+  int ordinal = 0;        /* of its device */
+  bool polled = false;    /* the wait at the front of the queue has begun */
+  bool exchanged = false; /* an exchange of NCCL is the last that was enqueued */
   std::deque<Work> queue;
   uint64_t enqueued = 0, done = 0;
   cudaGraph_t graph = nullptr; /* that it is being captured into */
@@ -78,6 +79,7 @@ struct Settings {
   unsigned long long memory = 8ULL << 30, allocation = 0, launch = 0, fault = 0, devices = 1, driver = CUDART_VERSION;
   unsigned long long context = 0, late = 0, guess = 0, seed = 1, busy = 0, mig = 0, nvml = 1, cublas = 1, code = 1;
   unsigned long long major = 9, processors = 2, cluster = 16, ptx = 90, load = 0, own = 0;
+  unsigned long long slow = 0;
 } settings;
 struct {
   unsigned long long allocations, launches, kernels, contexts, loads;
@@ -269,6 +271,7 @@ cudaStream_t default_stream() {
 }
 
 cudaError_t enqueue(cudaStream_t stream, Work work) {
+  if (stream) stream->exchanged = false;
   if (stream && stream->graph) {
     std::vector<Node> &nodes = stream->graph->nodes;
     nodes.push_back({std::move(work), std::move(stream->tail)});
@@ -388,7 +391,8 @@ void emulate_configure(const char *text) {
                {"cluster", &settings.cluster},
                {"ptx", &settings.ptx},
                {"load", &settings.load},
-               {"own", &settings.own}};
+               {"own", &settings.own},
+               {"slow", &settings.slow}};
   settings = Settings();
   now = {};
   now.configured = true;
@@ -454,7 +458,10 @@ cudaError_t emulate_enqueue_exchange(cudaStream_t stream, int (*poll)(void *, in
                                      void (*release)(void *)) {
   const std::shared_ptr<void> owned(context, release);
   BEGIN(false);
-  return enqueue(stream, {nullptr, nullptr, [poll, owned](bool begins) { return poll(owned.get(), begins) != 0; }});
+  const cudaError_t error =
+      enqueue(stream, {nullptr, nullptr, [poll, owned](bool begins) { return poll(owned.get(), begins) != 0; }});
+  if (stream) stream->exchanged = true;
+  return error;
 }
 
 bool emulate_is_global(const void *at) {
@@ -476,6 +483,8 @@ cudaError_t emulate_launch(const cudaLaunchConfig_t *config, const void *kernel,
   if (const cudaError_t refused = emulate_read_launch(config, kernel, (int)settings.major, launched.get()))
     return fail(refused);
   REFUSE(emulated_volume(launched->cluster) > settings.cluster, cudaErrorInvalidClusterSize);
+  if (launched->programmatic && config->stream && config->stream->exchanged)
+    emulate_misuse("a kernel that may start before an exchange through NCCL is over");
   return enqueue(config->stream, {nullptr, launched});
 }
 
@@ -873,10 +882,19 @@ static cudaError_t enqueue_nodes(cudaStream_t stream, const std::vector<Node> &n
   for (size_t i = 0; i < nodes.size() && error == cudaSuccess; i++) error = enqueue(stream, nodes[i].work);
   return error;
 }
+/* So many milliseconds pass on the stream. */
+static cudaError_t enqueue_delay(cudaStream_t stream, unsigned long long milliseconds) {
+  using Clock = std::chrono::steady_clock;
+  return enqueue(stream, {nullptr, nullptr, [milliseconds, since = std::make_shared<Clock::time_point>()](bool begins) {
+                            if (begins) *since = Clock::now();
+                            return Clock::now() - *since >= std::chrono::milliseconds(milliseconds);
+                          }});
+}
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   BEGIN(false);
   REFUSE(goes_wrong(&now.launches, settings.launch), cudaErrorLaunchOutOfResources);
   for (const Time &record : exec->records) *record = NAN;
   if (has_exchange(*exec->nodes)) return enqueue_nodes(stream, *exec->nodes);
+  if (settings.slow && enqueue_delay(stream, settings.slow) != cudaSuccess) return now.last;
   return enqueue(stream, {[nodes = exec->nodes] { run_graph(*nodes); }, nullptr});
 }

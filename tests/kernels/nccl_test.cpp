@@ -265,7 +265,10 @@ TEST_F(Nccl, HostMemoryIsUsedWhereRanksCannotBeConnected) {
     std::string reason;
   } obstacles[] = {
       {"off", "off", 0, false, "rank 0 (node0): DESCENT_NCCL is off"},
-      {"missing", "/none/libnccl.so.2", 0, false, "rank 0 (node0): /none/libnccl.so.2 was not found"},
+      {"missing", "/none/libnccl.so.2", 0, false,
+       "rank 0 (node0): NCCL cannot be loaded: /none/libnccl.so.2: cannot open shared object file: No such file or "
+       "directory"},
+      {"no library", "/etc/passwd", 0, false, "rank 0 (node0): NCCL cannot be loaded: /etc/passwd: invalid ELF header"},
       {"no NCCL", DESCENT_EMULATED_MODULE, 0, false, "has no ncclGetVersion: NCCL 2.7 or newer is needed"},
       {"one GPU", DESCENT_EMULATED_NCCL, 0, true, "ranks 0 and 1 share a GPU"},
       {"old on a rank", DESCENT_EMULATED_NCCL, 2604, false, "is NCCL 2.6.4: 2.7 or newer is needed"},
@@ -315,15 +318,16 @@ TEST_F(Nccl, ASilentRankEndsTheOthersInTime) {
     for (int &given : nccl->version) given = fault.version;
     emulation.configure(fault.how);
     nccl->silent = 2, nccl->after = fault.after;
-    expect_end(fit_on(3, cases[0], 3, kLimit), "the other ranks have not sent their gradients for 2 s: see whether");
+    expect_end(fit_on(3, cases[0], 3, kLimit), "the connection between the ranks failed: ");
     EXPECT_GE(nccl->aborted, 1);
+    EXPECT_EQ(nccl->stuck, 0) << "aborted while a graph holds an exchange";
     EXPECT_EQ(nccl->live, 0);
     if (HasFailure()) return;
   }
 }
 
 /* Runs steps without reading anything, so that the host runs ahead of the device until its queue is full. */
-descent_status run_ahead(int rank, descent_communicator *communicator, int ranks) {
+descent_status run_ahead(int rank, descent_communicator *communicator, int ranks, int64_t steps = 8) {
   Training training(cases[0]);
   training.micro_batches = ranks;
   training.options.ranks.communicator = communicator;
@@ -331,14 +335,15 @@ descent_status run_ahead(int rank, descent_communicator *communicator, int ranks
   EXPECT_EQ(program_connect(&training.program), DESCENT_OK) << descent_last_error();
   const struct plan *const plan = training.program.plan;
   descent_status status = DESCENT_OK;
-  for (const plan_step &step : training.steps(8)) {
+  for (const plan_step &step : training.steps(steps)) {
     const std::vector<plan_step> part = training.cut(step, rank, 1);
     const plan_step finish = finish_of(step, 1);
     status = program_run(&training.program, plan->micro_batch, part.data(), 1);
     if (status == DESCENT_OK) status = program_run(&training.program, plan->finish, &finish, 1);
-    if (status != DESCENT_OK) break;
+    if (status != DESCENT_OK) return status;
   }
-  return status;
+  double loss = 0;
+  return program_read(&training.program, training.program.at.scalars, SCALAR_LOSS, 1, PLAN_F64, &loss);
 }
 
 TEST_F(Nccl, AHostThatRunsAheadOfALostRankEndsInTimeToo) {
@@ -352,6 +357,7 @@ TEST_F(Nccl, AHostThatRunsAheadOfALostRankEndsInTimeToo) {
       EXPECT_EQ(run_ahead(rank, communicator, 2), DESCENT_ERROR_DEVICE);
     });
     EXPECT_EQ(nccl->aborted, 2);
+    EXPECT_EQ(nccl->stuck, 0) << "aborted while a graph holds an exchange, or a launch of it is queued";
   }
   unsetenv("DESCENT_GPU_DATA_MB");
 }
@@ -368,8 +374,81 @@ TEST_F(Nccl, ARankThatIsNotConnectedEndsTheOthersInTime) {
   nccl->patience = 6;
   const std::vector<Fitted> ranks = fit_on(4, cases[0], 4, kLimit);
   expect_end(ranks, "connecting the ranks through NCCL failed: unhandled system error (NCCL_DEBUG=INFO shows more;");
-  expect_end(ranks, "NCCL has not connected the ranks within 2 s: see whether all of them still run, or allow more");
+  expect_end(ranks, "rank 2 (node1) has not answered for 2 s: see whether it still runs, or allow more time");
   std::this_thread::sleep_for(Seconds(6)); /* the threads that were left end */
+}
+
+TEST_F(Nccl, ALostRankIsNamed) {
+  RankThreads all(3, kLimit);
+  all.run([&](int rank, descent_communicator *communicator) {
+    if (rank == 1) {
+      EXPECT_EQ(run_ahead(rank, communicator, 3, 0), DESCENT_OK);
+      return;
+    }
+    EXPECT_EQ(run_ahead(rank, communicator, 3), DESCENT_ERROR_DEVICE);
+    EXPECT_STREQ(descent_last_error(),
+                 "rank 1 (node0) has not answered for 2 s: see whether it still runs, or allow more time");
+  });
+  EXPECT_EQ(nccl->aborted, 2);
+  EXPECT_EQ(nccl->stuck, 0);
+}
+
+TEST_F(Nccl, TheLimitIsNotOneOfTheRanksOwnWork) {
+  emulation.configure("devices=8,slow=3000"); /* milliseconds of a micro-batch: longer than the limit */
+  RankThreads all(2, kLimit);
+  all.run([&](int rank, descent_communicator *communicator) {
+    EXPECT_EQ(run_ahead(rank, communicator, 2, 1), DESCENT_OK) << descent_last_error();
+  });
+}
+
+TEST_F(Nccl, AnExchangeThatCannotBeCapturedIsLaunchedPlainly) {
+  const Fitted one = fit(cases[0], "cuda", nullptr, 2);
+  nccl->uncapturable = 2;
+  expect_equal(one, fit_on(2, cases[0], 2));
+  EXPECT_EQ(nccl->captured, 4) << "those of the other rank";
+}
+
+TEST_F(Nccl, ACommunicatorThatIsMadeByHalfIsNotUsed) {
+  nccl->half_made = 2;
+  const std::vector<Fitted> ranks = fit_on(2, cases[0], 2, kLimit);
+  expect_end(ranks, "connecting the ranks through NCCL failed: unhandled system error (NCCL_DEBUG=INFO shows more;");
+  EXPECT_EQ(nccl->aborted, 2);
+}
+
+TEST_F(Nccl, AThreadThatIsLeftWhileItConnectsUsesNothingThatOthersFree) {
+  nccl->slow = 5;
+  expect_end(fit_on(2, cases[0], 2, kLimit),
+             "the connection between the ranks failed: NCCL has not connected them within 2 s, though all still run");
+  std::this_thread::sleep_for(Seconds(5));
+  settle();
+  EXPECT_EQ(nccl->groups, 2) << "the thread has not ended behind its first exchange";
+  EXPECT_EQ(nccl->aborted, 2);
+}
+
+TEST_F(Nccl, ACommunicatorIsAbortedWhereTheRanksHaveLostEachOther) {
+  RankThreads all(2, kLimit);
+  all.run([&](int rank, descent_communicator *communicator) {
+    EXPECT_EQ(run_ahead(rank, communicator, 2, 1), DESCENT_OK) << descent_last_error();
+    Training training(cases[0]);
+    training.micro_batches = 2;
+    training.options.ranks.communicator = communicator;
+    ASSERT_EQ(training.open(device_of(rank).c_str()), DESCENT_OK) << descent_last_error();
+    ASSERT_EQ(program_connect(&training.program), DESCENT_OK) << descent_last_error();
+    communicator->broken = rank == 0;
+  });
+  EXPECT_EQ(nccl->destroyed, 3);
+  EXPECT_EQ(nccl->aborted, 1);
+  EXPECT_EQ(nccl->stuck, 0);
+}
+
+TEST_F(Nccl, ACommunicatorThatDoesNotEndIsLeft) {
+  nccl->parting = 10;
+  const std::vector<Fitted> ranks = fit_on(2, cases[0], 2, kLimit);
+  for (const Fitted &fitted : ranks) {
+    EXPECT_EQ(fitted.status, DESCENT_OK) << fitted.error;
+    EXPECT_LT(fitted.seconds, 9);
+  }
+  std::this_thread::sleep_for(Seconds(10)); /* the threads that were left end */
 }
 
 }  // namespace

@@ -1,0 +1,62 @@
+#include "limited.h"
+
+#include <time.h>
+
+#include "core/clock.h"
+
+void limited_pause(double waited) {
+  const struct timespec moment = {0, 50000};
+  if (waited > 1e-3) (void)nanosleep(&moment, NULL);
+}
+
+bool limited_is_left(struct limited_call *call) {
+  (void)pthread_mutex_lock(&call->lock);
+  const bool left = call->left;
+  (void)pthread_mutex_unlock(&call->lock);
+  return left;
+}
+
+static void *run(void *context) {
+  struct limited_call *const call = context;
+  call->run(call);
+  (void)pthread_mutex_lock(&call->lock);
+  const bool left = call->left;
+  call->done = true;
+  (void)pthread_mutex_unlock(&call->lock);
+  if (!left) return NULL;
+  (void)pthread_mutex_destroy(&call->lock);
+  call->release(call);
+  return NULL;
+}
+
+static bool is_done(struct limited_call *call, bool leaves) {
+  (void)pthread_mutex_lock(&call->lock);
+  const bool done = call->done;
+  call->left = leaves && !done;
+  (void)pthread_mutex_unlock(&call->lock);
+  return done;
+}
+
+enum limited_end limited_run(struct limited_call *call, double seconds) {
+  const double begin = clock_seconds();
+  pthread_t thread;
+  bool late = false;
+  (void)pthread_mutex_init(&call->lock, NULL);
+  call->done = call->left = false;
+  if (pthread_create(&thread, NULL, run, call) != 0) {
+    (void)pthread_mutex_destroy(&call->lock);
+    return LIMITED_NOT_STARTED;
+  }
+  while (!is_done(call, late)) {
+    const double waited = clock_seconds() - begin;
+    if (late) {
+      (void)pthread_detach(thread);
+      return LIMITED_LEFT;
+    }
+    late = waited > seconds;
+    if (!late) limited_pause(waited);
+  }
+  (void)pthread_join(thread, NULL);
+  (void)pthread_mutex_destroy(&call->lock);
+  return LIMITED_DONE;
+}

@@ -217,6 +217,12 @@ static double around_seconds(const struct way_table *table, const struct network
   return seconds;
 }
 
+static bool has_dropout(const struct plan *plan) {
+  for (int i = 0; i < plan->n_ops; i++)
+    if (plan->ops[i].kind == OP_DENSE_FORWARD && plan->ops[i].forward.dropout > 0) return true;
+  return false;
+}
+
 /* Memory for a trial may be short: another kind, or the plan layer by layer, may fit. */
 static descent_status try_kind(const struct fusion *fusion, struct way_table *table, enum fused_choice choice,
                                struct way_to_fuse way, struct trial_of_kind *made) {
@@ -242,6 +248,10 @@ static descent_status try_kind(const struct fusion *fusion, struct way_table *ta
   else if (n == 0)
     (void)network_variants(launch, made->reason, sizeof made->reason);
   if (is_estimated(table, choice)) n = way.whole ? 0 : network_resident_variants(launch);
+  if (n > 0 && way.kind == NETWORK_CHAIN && plan->micro_batch.count && has_dropout(plan)) {
+    n = 0; /* its masks are those of a step's first rows */
+    snprintf(made->reason, sizeof made->reason, "no chain with dropout in micro-batches");
+  }
   if (n == 0) return DESCENT_OK;
   status = choose_variant(table, is_timed(table, choice), n, made);
   if (status == DESCENT_OK) {
@@ -373,14 +383,7 @@ done:
   return status;
 }
 
-static bool has_dropout(const struct plan *plan) {
-  for (int i = 0; i < plan->n_ops; i++)
-    if (plan->ops[i].kind == OP_DENSE_FORWARD && plan->ops[i].forward.dropout > 0) return true;
-  return false;
-}
-
-/* `backward` reads what a prediction leaves where there is no training. A micro-batch is never a whole step, and masks
- * of a chain are those of a step's first rows. */
+/* `backward` reads what a prediction leaves where there is no training. A micro-batch is never a whole step. */
 descent_status fusion_prepare(struct fusion *fusion, struct product_choices *choices,
                               const struct device_buffers *buffers) {
   static const struct way_to_fuse training[MOST_TO_FUSE] = {{NETWORK_STEP, false},
@@ -393,7 +396,7 @@ descent_status fusion_prepare(struct fusion *fusion, struct product_choices *cho
   fusion->buffers = buffers;
   if (plan->fusion == DESCENT_FUSION_OFF) return DESCENT_OK;
   if (plan->train.count) TRY(choose(fusion, choices, FUSED_TRAINING, training, MOST_TO_FUSE));
-  if (plan->micro_batch.count) TRY(choose(fusion, choices, FUSED_TRAINING, micro_batch, has_dropout(plan) ? 1 : 2));
+  if (plan->micro_batch.count) TRY(choose(fusion, choices, FUSED_TRAINING, micro_batch, 2));
   if (plan->evaluate.count) TRY(choose(fusion, choices, FUSED_EVALUATE, forward, 1));
   if (plan->predict.count && (plan_training(plan).count || !plan->backward.count))
     TRY(choose(fusion, choices, FUSED_PREDICT, forward, 1));

@@ -1,6 +1,7 @@
 /* Steps are queued in device memory, the plan's ranges are captured once as graphs, and a step's first kernel fetches
- * its entry of the queue. Between the upload of the queue and the next read of values the host only launches graphs.
- * Other ranges (parts of a step; of verify, bench, tests) are launched operation by operation. */
+ * its entry of the queue. Between the upload of the queue and the next read of values the host only launches graphs, but
+ * for a sum over ranks in its memory. Other ranges (parts of a step; of verify, bench, tests) are launched operation by
+ * operation. */
 #include "run.h"
 
 #include <string.h>
@@ -129,13 +130,15 @@ done:
   return status;
 }
 
-/* Of one graph: a step in micro-batches has about as many of them as its partial sums hold. */
-static int64_t most_steps(const struct plan *plan, struct plan_range range) {
-  int64_t most = MOST_NODES / range.count < MANY ? MOST_NODES / range.count : MANY;
+/* Steps of one graph of a training; micro-batches are run as many at a time as a step has. These are divided into equal
+ * graphs, since each one left over is a launch. */
+static int64_t many_steps(const struct plan *plan, struct plan_range range) {
+  const int64_t most = MOST_NODES / range.count < MANY ? MOST_NODES / range.count : MANY;
   const struct plan_op *const last = &plan->ops[range.first + range.count - 1];
-  if (last->kind == OP_COMBINE && last->combine.levels < 31 && most > 1 << last->combine.levels)
-    most = 1 << last->combine.levels;
-  return most;
+  if (most < 2 || !is_micro_batch(plan, range)) return most;
+  if (last->kind != OP_COMBINE) return 1; /* the only one of its rank */
+  const int64_t K = last->combine.micro_batches, graphs = (K - 1) / most + 1;
+  return K / graphs;
 }
 
 static descent_status capture_ranges(struct backend_program *program) {
@@ -149,7 +152,7 @@ static descent_status capture_ranges(struct backend_program *program) {
     g->range = ranges[i];
     TRY(run_capture(program, g->range, 1, NULL, &g->one));
     if (!same(g->range, plan_training(plan))) continue; /* the other ranges run one step at a time */
-    g->steps = most_steps(plan, g->range);
+    g->steps = many_steps(plan, g->range);
     if (g->steps > 1) TRY(run_capture(program, g->range, g->steps, NULL, &g->many));
   }
 done:
@@ -351,8 +354,8 @@ static const struct plan_gather *gather_of(const struct plan *plan, struct plan_
 static descent_status check_steps(const struct plan *plan, int64_t most, const struct plan_step *steps, int64_t n) {
   for (int64_t s = 0; s < n; s++)
     if (!plan_can_run(plan, &steps[s]) || steps[s].rows > most)
-      return module_status(DESCENT_ERROR_ARGUMENT, "run: a step of %lld rows: must be 1 to %lld",
-                           (long long)steps[s].rows, (long long)most);
+      return module_status(DESCENT_ERROR_ARGUMENT, "run: a step of %lld rows: must be %d to %lld",
+                           (long long)steps[s].rows, steps[s].micro_batches > 0 ? 0 : 1, (long long)most);
   return DESCENT_OK;
 }
 

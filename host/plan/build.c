@@ -301,6 +301,7 @@ static void append_combine(const struct builder *s) {
       .partial_losses = s->at.partial_losses,
       .n = s->network->n_parameters,
       .levels = plan_combine_levels(options_own_micro_batches(s->options)),
+      .micro_batches = options_own_micro_batches(s->options),
   };
 }
 

@@ -165,6 +165,7 @@ struct plan_combine {
   int scalars, partial_losses;      /* F64 (1, levels) */
   int64_t n;                        /* floats of the flat buffers, gaps included */
   int levels;                       /* at least 1, and 2^levels >= K */
+  int64_t micro_batches;            /* K */
 };
 
 /* gradients and SCALAR_LOSS become their sums over the ranks, in the same order over ranks as combine's over parts. */

@@ -294,13 +294,21 @@ done:
   return status;
 }
 
+/* What the backend says, and whether results depend on the number of ranks although they need not. */
+static void describe_placement(const struct fit *f, char *text, size_t size) {
+  const char *const differ = "ranks have chosen different algorithms: results depend on the number of ranks";
+  snprintf(text, size, "%s%s%s", f->placement, *f->placement && f->ranks.choices_differ ? "; " : "",
+           f->ranks.choices_differ ? differ : "");
+}
+
 static void report_epoch(struct fit *f, const descent_metrics *validation, bool improved) {
-  char warning[WARNING_SIZE];
+  char warning[WARNING_SIZE], placement[sizeof f->placement + 100];
   const descent_network *network = f->trainer->network;
   health_from_statistics(network, f->statistics, f->health);
   health_warning(network, &f->options, f->statistics, f->health, f->batch, warning, sizeof warning);
   if (validation && !isfinite(validation->loss))
     snprintf(warning, sizeof warning, "the validation loss is not finite, so this epoch cannot be the best");
+  describe_placement(f, placement, sizeof placement);
   const descent_epoch_info info = {
       .epoch = f->at.epoch,
       .epochs = f->options.epochs,
@@ -314,7 +322,7 @@ static void report_epoch(struct fit *f, const descent_metrics *validation, bool 
       .layers = network->n_layers,
       .health = f->health,
       .warning = warning,
-      .placement = f->placement,
+      .placement = placement,
       .trainer = f->trainer,
   };
   if (f->options.callbacks.on_epoch(f->options.callbacks.user, &info) != 0) stop(f, DESCENT_STOP_CALLBACK);

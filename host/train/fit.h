@@ -23,6 +23,7 @@ struct ranks {
   struct rank_request *requests; /* (ranks) */
   uint64_t *sums;                /* (ranks), of the parameters */
   bool single_steps;             /* a rank has on_step, so all run one step at a time */
+  bool choices_differ;           /* of algorithms, between ranks */
 };
 
 struct fit {

@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "checkpoint/configuration.h"
 #include "core/memory.h"
 #include "core/number.h"
@@ -33,7 +36,7 @@ static bool add_option(cJSON *values, const struct train_option *option, const d
 }
 
 /* GPUs choose algorithms by measuring and may choose differently. The replicas stay equal, since all ranks receive the
- * same sums, and updates have one algorithm. So the choices, which end the text, are not compared. */
+ * same sums, and updates have one algorithm. So the choices, which end the text, are compared apart. */
 static bool add_arithmetic(cJSON *values, const char *arithmetic) {
   static const char choices[] = ", choices ";
   char text[256];
@@ -108,6 +111,18 @@ done:
   return status;
 }
 
+/* Differing choices are no error, but then the bits depend on the number of ranks. */
+static descent_status compare_choices(struct fit *f) {
+  struct descent_communicator *communicator = f->options.ranks.communicator;
+  const char *arithmetic = f->trainer->program.arithmetic ? f->trainer->program.arithmetic : "";
+  uint64_t *const sums = f->ranks.sums, own = XXH64(arithmetic, strlen(arithmetic), 0);
+  descent_status status;
+  TRY(communicator_gather(communicator, &own, sizeof own, sums));
+  for (int r = 1; r < communicator_size(communicator); r++) f->ranks.choices_differ |= sums[r] != sums[0];
+done:
+  return status;
+}
+
 descent_status ranks_compare(struct fit *f) {
   struct descent_communicator *communicator = f->options.ranks.communicator;
   const int size = communicator_size(communicator);
@@ -126,6 +141,7 @@ descent_status ranks_compare(struct fit *f) {
   memcpy(texts + size * longest, text, (size_t)own); /* the rest is zeros */
   TRY(communicator_gather(communicator, texts + size * longest, longest, texts));
   TRY(compare_texts(communicator, texts, longest));
+  TRY(compare_choices(f));
 done:
   cJSON_free(text);
   free(lengths);

@@ -166,6 +166,7 @@ int emulate_is_capturing(cudaStream_t stream);
  * DESCENT_EMULATE. */
 void emulate_configure(const char *settings);
 int emulate_failed(void);            /* true if that allocation, context, launch or kernel has failed since */
+long long emulate_launches(void);    /* of kernels and graphs, also while a stream is captured, since */
 long long emulate_choices(void);     /* times that a graph could run one of several nodes, since */
 int emulate_current(void);           /* the device of this thread's current context; -1: none */
 long long emulate_live(void);        /* allocations, streams, events and graphs that exist */

@@ -427,6 +427,11 @@ long long emulate_free(int ordinal) {
   return settings.nvml ? (long long)available(ordinal) : -1;
 }
 
+long long emulate_launches(void) {
+  LOCK;
+  return (long long)now.launches;
+}
+
 long long emulate_choices(void) {
   LOCK;
   return now.choices;

@@ -19,6 +19,7 @@ struct Emulation {
     find(module, "emulate_failed", &failed);
     find(module, "emulate_current", &current);
     find(module, "emulate_choices", &choices);
+    find(module, "emulate_launches", &launches);
     find(module, "cudaSetDevice", &set_device);
     find(module, "cudaGetLastError", &last_error);
     find(module, "cudaMemGetInfo", &memory);
@@ -30,6 +31,7 @@ struct Emulation {
   int (*failed)();
   int (*current)();
   long long (*choices)();
+  long long (*launches)();
   int (*set_device)(int ordinal);
   int (*last_error)();
   int (*memory)(size_t *free_bytes, size_t *total);

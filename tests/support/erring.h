@@ -18,7 +18,7 @@
 #include <functional>
 #include <vector>
 
-#include "internal.h"
+#include "training.h"
 
 namespace erring {
 
@@ -91,6 +91,53 @@ inline std::vector<double> growth(const std::vector<Parameters> &exact,
   for (size_t t = 0; t < exact.size(); t++)
     bound[t] = worst[t] + lambda * std::sqrt(squares[t] / static_cast<double>(std::size(at_random)));
   return bound;
+}
+
+/* The steps of descent_fit in micro-batches, operation by operation, on a machine: the parameters before the first step
+ * and after each. `weights`: of the rows, as the gather computes them; `class_weights`: NULL if there are none. */
+inline std::vector<Parameters> in_micro_batches(const Network &network, const descent_train_options &options,
+                                                const Dataset &data, const std::vector<float> &weights,
+                                                const float *class_weights, const Machine &machine) {
+  const auto rows = static_cast<int64_t>(weights.size());
+  const int64_t M = options.ranks.micro_batches;
+  const Device device = open_device("reference", 1);
+  struct program program {};
+  EXPECT_EQ(program_create_with(network.get(), device.get(), &options, PLAN_PART_MICRO_BATCHES,
+                                (options.batch_size - 1) / M + 1, 0, class_weights, &program),
+            DESCENT_OK)
+      << descent_last_error();
+  EXPECT_EQ(program_bind(&program, data.get()), DESCENT_OK);
+  std::vector<Parameters> trajectory;
+  const auto note = [&] {
+    const int64_t n = network->n_parameters;
+    trajectory.emplace_back(static_cast<size_t>(n));
+    EXPECT_EQ(program_read(&program, program.at.parameters, 0, n, PLAN_F64, trajectory.back().data()), DESCENT_OK);
+  };
+  const auto run_on = [&](plan_range range, const plan_step &step) {
+    if (machine.manner == EXACTLY)
+      EXPECT_EQ(program_run(&program, range, &step, 1), DESCENT_OK) << descent_last_error();
+    else
+      run(&program, range, step, machine);
+  };
+  note();
+  int64_t number = 0;
+  for (int64_t epoch = 1; epoch <= options.epochs; epoch++) {
+    const permutation order =
+        permutation_create(options.seed, RNG_SHUFFLE, static_cast<uint64_t>(epoch), static_cast<uint64_t>(rows));
+    for (int64_t first = 0; first < rows; first += options.batch_size) {
+      plan_step step{};
+      step.number = ++number, step.learning_rate = options.optimizer.learning_rate, step.order = &order;
+      step.first_row = first, step.rows = std::min(options.batch_size, rows - first);
+      double weight = 0;
+      for (int64_t r = first; r < first + step.rows; r++)
+        weight += static_cast<double>(weights[permutation_index(&order, static_cast<uint64_t>(r))]);
+      for (const plan_step &part : cut_step(step, weight, M, 0, M)) run_on(program.plan->micro_batch, part);
+      run_on(program.plan->finish, finish_of(step, M));
+      note();
+    }
+  }
+  program_clear(&program);
+  return trajectory;
 }
 
 }  // namespace erring

@@ -347,11 +347,9 @@ class Rounded : public testing::TestWithParam<Case> {
     return {trained->parameters, trained->parameters + trained->n_parameters};
   }
 
-  /* The steps of descent_fit, operation by operation, on a machine: the parameters before the first and after each. */
   std::vector<erring::Parameters> steps(int64_t M, const Dataset &data, const erring::Machine &machine) const {
     const Network trained = network();
     const descent_train_options o = options(M);
-    const Device device = open_device("reference", 1);
     std::vector<float> class_weights;
     for (int64_t k = 0; k < trained->classes && (o.class_weights || o.balance_classes); k++)
       class_weights.push_back(
@@ -359,51 +357,11 @@ class Rounded : public testing::TestWithParam<Case> {
                           : static_cast<float>(static_cast<double>(ROWS) /
                                                (static_cast<double>(trained->classes) *
                                                 static_cast<double>(descent_dataset_class_count(data.get(), k)))));
-    struct program program {};
-    EXPECT_EQ(program_create_with(trained.get(), device.get(), &o, PLAN_PART_MICRO_BATCHES, (BATCH - 1) / M + 1, 0,
-                                  class_weights.empty() ? nullptr : class_weights.data(), &program),
-              DESCENT_OK)
-        << descent_last_error();
-    EXPECT_EQ(program_bind(&program, data.get()), DESCENT_OK);
-    std::vector<erring::Parameters> trajectory;
-    const auto note = [&] {
-      trajectory.emplace_back(static_cast<size_t>(trained->n_parameters));
-      EXPECT_EQ(
-          program_read(&program, program.at.parameters, 0, trained->n_parameters, PLAN_F64, trajectory.back().data()),
-          DESCENT_OK);
-    };
-    const auto run = [&](plan_range range, const plan_step &step) {
-      if (machine.manner == erring::EXACTLY)
-        EXPECT_EQ(program_run(&program, range, &step, 1), DESCENT_OK) << descent_last_error();
-      else
-        erring::run(&program, range, step, machine);
-    };
-    note();
-    int64_t number = 0;
-    for (int64_t epoch = 1; epoch <= EPOCHS; epoch++) {
-      const permutation order = permutation_create(o.seed, RNG_SHUFFLE, static_cast<uint64_t>(epoch), ROWS);
-      for (int64_t first = 0; first < ROWS; first += BATCH) {
-        const int64_t n = std::min<int64_t>(BATCH, ROWS - first);
-        plan_step step{};
-        step.number = ++number, step.learning_rate = o.optimizer.learning_rate, step.order = &order;
-        step.micro_batches = static_cast<int>(M);
-        for (int64_t r = first; r < first + n; r++) {
-          const size_t row = permutation_index(&order, static_cast<uint64_t>(r));
-          const float w = rows.weights[row];
-          step.weight_sum += class_weights.empty() ? w : w * class_weights[static_cast<size_t>(rows.y[row])];
-        }
-        for (int64_t i = 0; i < M; i++) {
-          step.batch_row = n * i / M, step.rows = n * (i + 1) / M - step.batch_row;
-          step.first_row = first + step.batch_row, step.micro_batch = static_cast<int>(i);
-          run(program.plan->micro_batch, step);
-        }
-        step.rows = 0;
-        run(program.plan->finish, step);
-        note();
-      }
-    }
-    program_clear(&program);
-    return trajectory;
+    std::vector<float> weights = rows.weights;
+    for (size_t r = 0; r < weights.size() && !class_weights.empty(); r++)
+      weights[r] *= class_weights[static_cast<size_t>(rows.y[r])];
+    return erring::in_micro_batches(trained, o, data, weights, class_weights.empty() ? nullptr : class_weights.data(),
+                                    machine);
   }
 };
 

@@ -357,7 +357,7 @@ static void release_attempt(struct limited_call *call) {
   free(attempt);
 }
 
-/* The attempt exchanges scratch memory, whose values do not matter, on a stream of its own: it may outlive the rest. */
+/* The attempt exchanges scratch memory, whose values do not matter, on its own stream: it may outlive the rest. */
 static descent_status prepare_attempt(const struct connection *c, struct attempt *attempt, const ncclUniqueId *id) {
   descent_status status = DESCENT_OK;
   attempt->call = (struct limited_call){.run = connect_ranks, .release = release_attempt};

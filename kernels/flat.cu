@@ -233,7 +233,8 @@ cudaError_t launch_trust_ratio(const struct trust_launch *l, cudaStream_t stream
 
 // The steps with statistics, one per epoch, need registers for the sums, and lamb for two sets of coefficients.
 template <enum update_rule RULE, bool MEASURE>
-static __global__ void __launch_bounds__(BLOCK, MEASURE || RULE == UPDATE_LAMB ? 3 : 4) update_kernel(struct update_launch l) {
+static __global__ void __launch_bounds__(BLOCK, MEASURE || RULE == UPDATE_LAMB ? 3 : 4)
+    update_kernel(struct update_launch l) {
   GRID_BEGIN();
   const bool has_moment1 = update_moments_of(RULE).moment1, has_moment2 = update_moments_of(RULE).moment2;
   if (l.scalars[SCALAR_BAD_STEP] != 0) return;

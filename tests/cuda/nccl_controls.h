@@ -20,7 +20,7 @@ struct emulated_nccl {
   long long captured;                 /* of them, into graphs */
   long long live;                     /* communicators that exist */
   long long aborted, destroyed;
-  long long stuck; /* of them, those that have waited in vain for graphs that hold exchanges */
+  long long stuck; /* of them, those that waited for graphs that hold exchanges and gave up */
 };
 
 #endif

@@ -1,6 +1,5 @@
 #include "cli/job.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,44 +27,60 @@ int rank_choice_check(const char *command, const struct rank_choice *choice) {
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
-/* Every process fails alike, and the first one reports it. */
-static int cannot_open(const char *command, const struct launcher *launcher, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-static int cannot_open(const char *command, const struct launcher *launcher, const char *format, ...) {
-  char text[1024];
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(text, sizeof text, format, arguments);
-  va_end(arguments);
-  if (launcher->rank > 0) return EXIT_DEVICE;
+/* Mostly every process fails alike, and the launcher ends the others once the first has reported it. One that still runs
+ * after some seconds has a reason that the first one does not know. */
+static bool reports(const struct launcher *launcher) { return launcher->rank == 0 || sleep(2) == 0; }
+
+static int cannot_open(const char *command, const struct launcher *launcher, const char *text) {
+  char host[256] = "";
+  if (!reports(launcher)) return EXIT_DEVICE;
   messages_print();
-  return fail(command, EXIT_DEVICE, "%s started %d processes, but %s (--ranks off lets each of them train alone)",
-              launcher->name, launcher->size, text);
+  if (launcher->rank == 0) return fail(command, EXIT_DEVICE, "%s", text);
+  gethostname(host, sizeof host - 1);
+  return fail(command, EXIT_DEVICE, "rank %d (%s): %s", launcher->rank, host, text);
+}
+
+static int cannot_connect(const char *command, const struct launcher *launcher) {
+  char text[1024];
+  snprintf(text, sizeof text, "%s", descent_last_error());
+  const size_t length = strlen(text);
+  if (strncmp(text, "no MPI", strlen("no MPI")) == 0)
+    snprintf(text + length, sizeof text - length,
+             " (%s started %d processes; --ranks off lets each of them train alone)", launcher->name, launcher->size);
+  return cannot_open(command, launcher, text);
+}
+
+static int cannot_count(const char *command, const struct launcher *launcher, int size) {
+  char text[256];
+  snprintf(
+      text, sizeof text,
+      "%s started %d processes, but MPI connects %d: use the launcher of the MPI that descent was built with, such "
+      "as srun --mpi=pmix",
+      launcher->name, launcher->size, size);
+  return cannot_open(command, launcher, text);
 }
 
 int job_open(const char *command, const struct launcher *launcher, const struct rank_choice *choice, int code,
              struct job *job) {
   descent_communicator *communicator = NULL;
-  *job = (struct job){NULL, 0, 1};
+  *job = (struct job){NULL, 0, 1, choice->seconds};
   if (launcher->size == 1) return code;
   if (strcmp(choice->ranks, "off") == 0) {
     messages_print();
     return code;
   }
   if (descent_communicator_open("mpi", choice->seconds, &communicator) != DESCENT_OK) {
-    if (code == EXIT_DONE) return cannot_open(command, launcher, "%s", descent_last_error());
-    if (launcher->rank == 0) messages_print();
+    if (code == EXIT_DONE) return cannot_connect(command, launcher);
+    if (reports(launcher)) messages_print();
     return code;
   }
   interrupt_clean_up(); /* again: an MPI may have handlers for the same signals */
   const int size = descent_communicator_size(communicator);
   if (size != launcher->size) {
     descent_communicator_close(communicator);
-    return cannot_open(
-        command, launcher,
-        "MPI connects %d: use the launcher of the MPI that descent was built with, such as srun --mpi=pmix", size);
+    return cannot_count(command, launcher, size);
   }
-  *job = (struct job){communicator, descent_communicator_rank(communicator), size};
+  *job = (struct job){communicator, descent_communicator_rank(communicator), size, choice->seconds};
   return job_agree(command, job, code);
 }
 
@@ -89,23 +104,32 @@ static bool is_of_connection(const char *text) {
   return false;
 }
 
-/* The connection is lost: what only this rank knows is printed at once; the rest is for rank 0, which also saves what
- * there is to save, and only if that does not come for the others. */
+/* Whether the whole time passed undisturbed. A signal means that another rank has reported and ends all, or that the user
+ * does: what rank 0 saves meanwhile is not to be cut short by this rank. */
+static bool wait_undisturbed(double seconds) {
+  bool undisturbed = true;
+  for (unsigned left = (unsigned)seconds; (left = sleep(left)) > 0;) undisturbed = false;
+  return undisturbed;
+}
+
+/* The connection is lost: what only this rank knows is printed at once. The rest is for rank 0, which also saves what there
+ * is to save, or for rank 1 where rank 0 is lost; the others report it only if that one does not end all. */
 static int end_all(const char *command, const struct job *job, int code) {
-  enum { GRACE = 10 }; /* seconds */
+  static const double grace = 10; /* seconds, at least */
   char text[MESSAGES_KEPT];
   if (code == EXIT_DONE) code = fail_status(command, DESCENT_ERROR_DEVICE);
   snprintf(text, sizeof text, "%s", messages_kept());
   messages_print_nothing();
   messages_print();
-  const bool waits = job->rank > 0 && is_of_connection(text);
-  const bool reported = waits && sleep(GRACE) > 0; /* interrupted, as rank 0 ends all */
-  if (reported) *text = '\0';
+  const int reporter = strncmp(text, "rank 0 (", strlen("rank 0 (")) == 0 ? 1 : 0;
+  const double seconds = (job->seconds > grace ? job->seconds : grace) * (job->rank > reporter ? reporter + 1 : 1);
+  const bool first = job->rank == reporter || !is_of_connection(text);
+  if (!first && !wait_undisturbed(seconds)) *text = '\0';
   if (*text && job->rank > 0)
     fail(command, code, "rank %d (%s): %s", job->rank, descent_communicator_host(job->communicator, job->rank), text);
   else if (*text)
     fail(command, code, "%s", text);
-  if (job->rank > 0 && !waits) sleep(GRACE);
+  if (first && job->rank > 0) wait_undisturbed(seconds);
   descent_communicator_abort(job->communicator, code);
   return code;
 }

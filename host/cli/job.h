@@ -22,6 +22,7 @@ int rank_choice_check(const char *command, const struct rank_choice *choice);
 struct job {
   descent_communicator *communicator; /* NULL: one rank */
   int rank, size;
+  double seconds; /* after which a rank counts as lost */
 };
 
 /* Connects the ranks that the launcher started, unless the choice is off. `code` is how reading the options ended here.

@@ -19,17 +19,18 @@ static int number_of(const char *variable) {
 
 struct launcher launcher_find(void) {
   /* In an allocation the batch script has srun's variables too, but is no rank: it lacks SLURM_STEP_NUM_TASKS and
-   * PMIX_RANK. */
+   * PMIX_RANK. The tasks of the allocation may be more than those of the step. */
   static const struct {
-    const char *name, *size, *rank, *required;
-  } known[] = {{"mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", NULL},
-               {"mpirun", "PMI_SIZE", "PMI_RANK", NULL},
-               {"srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", NULL},
-               {"srun", "SLURM_NTASKS", "SLURM_PROCID", "PMIX_RANK"}};
+    const char *name, *size, *rank, *required, *absent;
+  } known[] = {{"mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", NULL, NULL},
+               {"mpirun", "PMI_SIZE", "PMI_RANK", NULL, NULL},
+               {"srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", NULL, NULL},
+               {"srun", "SLURM_NTASKS", "SLURM_PROCID", "PMIX_RANK", "SLURM_STEP_NUM_TASKS"}};
   for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
     const int size = number_of(known[i].size), rank = number_of(known[i].rank);
-    if (size > 1 && rank >= 0 && rank < size && (!known[i].required || getenv(known[i].required)))
-      return (struct launcher){known[i].name, rank, size};
+    if (known[i].required && !getenv(known[i].required)) continue;
+    if (known[i].absent && getenv(known[i].absent)) continue;
+    if (size > 1 && rank >= 0 && rank < size) return (struct launcher){known[i].name, rank, size};
   }
   return (struct launcher){"", 0, 1};
 }

@@ -17,15 +17,15 @@
 struct subcommand {
   const char *name; /* as argv[0] of the subcommand: "descent train" */
   int (*run)(int argc, char **argv);
-  bool writes; /* by one process alone: several would do the same work and replace each other's files */
+  bool trains; /* on several ranks; other commands would do the same work and replace each other's files */
 };
 
 static const struct subcommand subcommands[] = {
-    {"descent train", command_train, false},     {"descent evaluate", command_evaluate, true},
-    {"descent predict", command_predict, true},  {"descent export", command_export, true},
-    {"descent info", command_info, false},       {"descent verify", command_verify, true},
-    {"descent convert", command_convert, true},  {"descent bench", command_bench, true},
-    {"descent devices", command_devices, false}, {"descent plot", command_plot, true},
+    {"descent train", command_train, true},      {"descent evaluate", command_evaluate, false},
+    {"descent predict", command_predict, false}, {"descent export", command_export, false},
+    {"descent info", command_info, false},       {"descent verify", command_verify, false},
+    {"descent convert", command_convert, false}, {"descent bench", command_bench, false},
+    {"descent devices", command_devices, false}, {"descent plot", command_plot, false},
 };
 
 static const struct command_syntax syntax = {
@@ -50,16 +50,28 @@ static const struct command_syntax syntax = {
         "feature, or a rank that does not answer; 5 training diverged; 128+N stopped by signal N after saving.",
 };
 
-/* Under a launcher of several ranks, which are for training. */
-static int run(const struct subcommand *subcommand, int argc, char **argv) {
-  const struct launcher launcher = launcher_find();
-  if (!subcommand->writes || launcher.size == 1) return subcommand->run(argc, argv);
-  if (launcher.rank > 0) return EXIT_USAGE;
-  return fail(subcommand->name, EXIT_USAGE, "runs as one process: start it without %s", launcher.name);
+static bool asks_for_help(int argc, char **argv) {
+  for (int i = 1; i < argc; i++)
+    if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-?") == 0) return true;
+  return false;
+}
+
+/* Under a launcher of several ranks, which are for training, only rank 0 prints. A training itself sees to that. */
+static void silence(const struct launcher *launcher, int argc, char **argv) {
+  const bool trains = argc > 1 && strcmp(argv[1], "train") == 0;
+  if (launcher->rank == 0 || (trains && !asks_for_help(argc, argv))) return;
+  if (!freopen("/dev/null", "w", stdout) || !freopen("/dev/null", "w", stderr)) return; /* prints, then */
+}
+
+static int run(const struct subcommand *subcommand, const struct launcher *launcher, int argc, char **argv) {
+  if (subcommand->trains || launcher->size == 1 || asks_for_help(argc, argv)) return subcommand->run(argc, argv);
+  return fail(subcommand->name, EXIT_USAGE, "runs as one process: start it without %s", launcher->name);
 }
 
 static int dispatch(int argc, char **argv) {
   static const size_t prefix = sizeof "descent " - 1;
+  const struct launcher launcher = launcher_find();
+  silence(&launcher, argc, argv);
   if (argc < 2) return fail(syntax.name, EXIT_USAGE, "missing command (see descent --help)");
   if (argv[1][0] == '-') {
     struct arguments arguments;
@@ -71,7 +83,7 @@ static int dispatch(int argc, char **argv) {
   for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++) {
     const char *name = subcommands[i].name + prefix;
     int edits;
-    if (strcmp(argv[1], name) == 0) return run(&subcommands[i], argc - 1, argv + 1);
+    if (strcmp(argv[1], name) == 0) return run(&subcommands[i], &launcher, argc - 1, argv + 1);
     if (word_resembles(argv[1], strlen(argv[1]), name, &edits) && edits < fewest) {
       fewest = edits;
       meant = name;

@@ -259,6 +259,28 @@ const char *communicator_host(const struct descent_communicator *communicator, i
   return *host ? host : "host unknown"; /* before it has answered once */
 }
 
+/* The characters of a host's name before its domain; all of an address of numbers. */
+static size_t short_length(const char *host) {
+  const size_t length = strcspn(host, ".");
+  return strspn(host, "0123456789") == length ? strlen(host) : length;
+}
+
+/* Removes the domains, unless two hosts would then have one name. */
+static void shorten_hosts(struct descent_communicator *c) {
+  const int size = c->transport->size;
+  for (int a = 1; a < size; a++)
+    for (int b = 0; b < a; b++) {
+      const char *const one = c->hosts + (size_t)a * TRANSPORT_HOST, *const other =
+                                                                         c->hosts + (size_t)b * TRANSPORT_HOST;
+      const size_t length = short_length(one);
+      if (strcmp(one, other) != 0 && short_length(other) == length && strncmp(one, other, length) == 0) return;
+    }
+  for (int r = 0; r < size; r++) {
+    char *const host = c->hosts + (size_t)r * TRANSPORT_HOST;
+    host[short_length(host)] = '\0';
+  }
+}
+
 static void communicator_clear(void *object) {
   struct descent_communicator *c = object;
   if (c->transport) c->transport->close(c->transport, c->broken);
@@ -289,6 +311,7 @@ descent_status communicator_create(struct transport *transport, double seconds,
   c->outcomes = memory_allocate(size, sizeof *c->outcomes, what);
   if (!c->hosts || !c->messages || !c->parts || !c->outcomes) TRY(DESCENT_ERROR_MEMORY);
   TRY(communicator_gather(c, transport->host, TRANSPORT_HOST, c->hosts));
+  shorten_hosts(c);
   *communicator = c;
   return status;
 done:

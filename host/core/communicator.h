@@ -17,7 +17,7 @@ struct descent_communicator {
   double seconds; /* without an answer, after which a rank counts as lost */
   bool broken;    /* an exchange has failed: all later ones do */
   int threads;    /* this rank's share of the cores of its host */
-  char *hosts;    /* (size, TRANSPORT_HOST) */
+  char *hosts;    /* (size, TRANSPORT_HOST); equal for ranks of one host, different for others */
   float *scratch; /* of `sum`, grown as needed */
   int64_t n_scratch;
   struct message *messages; /* of an exchange */
@@ -34,7 +34,7 @@ struct descent_communicator {
 /* Takes over the transport, also where it fails. Collective. */
 descent_status communicator_create(struct transport *transport, double seconds,
                                    struct descent_communicator **communicator);
-/* The host of a rank. */
+/* The host of a rank, without its domain where that still tells the hosts apart. */
 const char *communicator_host(const struct descent_communicator *communicator, int rank);
 
 /* NULL is the communicator of one rank, here and below. */

@@ -21,9 +21,9 @@ struct transport {
   int interface; /* TRANSPORT_INTERFACE of the build */
   int rank, size;
   int local_rank, local_size; /* among the ranks of this host */
-  char host[TRANSPORT_HOST];
+  char host[TRANSPORT_HOST];  /* with its domain, where the system has it */
   /* Sends and receives the messages, in any order among them, and waits for all. After `seconds` without any progress:
-   * false, with the lowest rank that has not answered in *silent; -1 in *silent: the transport itself failed, `reason`
+   * false, with the rank that is lost in *silent, the same on all others where the transport can tell; -1 in *silent: the transport itself failed, `reason`
    * says how. A message of another length than is expected is such a failure. */
   bool (*exchange)(struct transport *transport, const struct message *messages, int n, double seconds, int *silent,
                    char *reason, size_t size);

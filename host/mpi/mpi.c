@@ -13,6 +13,7 @@
 enum {
   PART = 1 << 26, /* bytes: MPI counts in int, and each part that arrives is progress */
   TAG = 1,
+  ROLL_CALL = 2,        /* the tag of a byte that says: this rank has waited too long, or knows of one that has */
   EAGER_POLLS = 200,    /* before the core is offered to other processes */
   YIELDING_POLLS = 2000 /* before the process sleeps between polls */
 };
@@ -130,43 +131,116 @@ static void rest(int polls) {
     sched_yield();
 }
 
-/* The lowest rank from which something is missing, or else to which something could not be sent. */
-static int silent_rank(const struct mpi *mpi, int started) {
+/* A time of waiting. Between two polls at most a second counts, so that a job that was suspended has not waited. */
+struct patience {
+  double last, waited; /* seconds */
+};
+
+static void patience_begin(struct patience *patience) { *patience = (struct patience){clock_seconds(), 0}; }
+
+static bool patience_ends(struct patience *patience, double seconds) {
+  const double now = clock_seconds(), passed = now - patience->last;
+  patience->last = now;
+  patience->waited += passed < 1 ? passed : 1;
+  return patience->waited > seconds;
+}
+
+/* The lowest rank from which something is missing, or else to which something could not be sent. `present`: ranks that
+ * are left out, or NULL. -1: none. */
+static int silent_rank(const struct mpi *mpi, int started, const bool *present) {
   int silent = -1;
   bool receives = false;
   for (int i = 0; i < started; i++) {
     const struct message *const m = mpi->parts[i].message;
-    if (mpi->requests[i] == MPI_REQUEST_NULL || (receives && !m->receives)) continue;
+    if (mpi->requests[i] == MPI_REQUEST_NULL || (receives && !m->receives) || (present && present[m->peer])) continue;
     if (silent < 0 || (m->receives && !receives) || m->peer < silent) silent = m->peer;
     receives = receives || m->receives;
   }
   return silent;
 }
 
+static bool is_called(const struct mpi *mpi) {
+  int called = 0;
+  return MPI_Iprobe(MPI_ANY_SOURCE, ROLL_CALL, mpi->world, &called, MPI_STATUS_IGNORE) == MPI_SUCCESS && called;
+}
+
+/* Marks the ranks whose byte has arrived; the number of new ones. */
+static int hear(struct mpi *mpi, bool *present) {
+  int n = 0;
+  while (is_called(mpi)) {
+    MPI_Status status;
+    char byte;
+    if (MPI_Recv(&byte, 1, MPI_BYTE, MPI_ANY_SOURCE, ROLL_CALL, mpi->world, &status) != MPI_SUCCESS) break;
+    n += !present[status.MPI_SOURCE];
+    present[status.MPI_SOURCE] = true;
+  }
+  return n;
+}
+
+/* The rank that is lost. A rank that waits for another one, which itself waits for the lost one, cannot tell the two
+ * apart, so every rank that waits calls all others, and those that do not answer in some seconds are lost. Of these the
+ * lowest for which this rank waits, or else the lowest. */
+static int lost_rank(struct mpi *mpi, int started) {
+  static const double limit = 3; /* seconds */
+  static char byte;              /* may be sent after the return */
+  const int size = mpi->transport.size;
+  bool *present = calloc((size_t)size, sizeof *present);
+  struct patience patience;
+  int missing = size - 1, lost = -1;
+  if (!present) return silent_rank(mpi, started, NULL);
+  present[mpi->transport.rank] = true;
+  for (int r = 0; r < size; r++) {
+    MPI_Request request;
+    if (!present[r] && MPI_Isend(&byte, 1, MPI_BYTE, r, ROLL_CALL, mpi->world, &request) == MPI_SUCCESS)
+      MPI_Request_free(&request);
+  }
+  patience_begin(&patience);
+  while ((missing -= hear(mpi, present)) > 0 && !patience_ends(&patience, limit)) rest(YIELDING_POLLS + 1);
+  lost = silent_rank(mpi, started, present);
+  for (int r = 0; r < size && lost < 0; r++)
+    if (!present[r]) lost = r;
+  free(present);
+  return lost >= 0 ? lost : silent_rank(mpi, started, NULL); /* all answer, but one makes other calls */
+}
+
 static bool wait_for(struct mpi *mpi, int started, double seconds, int *silent, char *reason, size_t size) {
-  double progress = clock_seconds();
+  struct patience patience;
+  patience_begin(&patience);
   for (int polls = 0;; polls++) {
     int n;
     if (!poll_parts(mpi, started, &n, reason, size)) return false;
     if (n < 0) return true;
     if (n > 0) {
-      progress = clock_seconds();
+      patience_begin(&patience);
       polls = 0;
-    } else if (clock_seconds() - progress > seconds) {
-      *silent = silent_rank(mpi, started);
+    } else if (patience_ends(&patience, seconds) || (polls > YIELDING_POLLS && is_called(mpi))) {
+      *silent = lost_rank(mpi, started);
       return false;
     }
     rest(polls);
   }
 }
 
-/* What was started must not write to the caller's memory later. */
+/* What was started should not write to the caller's memory later. A receive whose message has begun to arrive cannot be
+ * cancelled: it gets a second to finish. One that does not, as from a lost host, may still write; the header says that
+ * the process must end. */
 static void give_up(struct mpi *mpi, int started) {
+  int n = 0, done = 0;
   for (int i = 0; i < started; i++) {
     if (mpi->requests[i] == MPI_REQUEST_NULL) continue;
-    if (mpi->parts[i].message->receives) MPI_Cancel(&mpi->requests[i]);
-    MPI_Request_free(&mpi->requests[i]);
+    if (mpi->parts[i].message->receives) {
+      MPI_Cancel(&mpi->requests[i]);
+      mpi->requests[n++] = mpi->requests[i];
+    } else {
+      MPI_Request_free(&mpi->requests[i]);
+    }
   }
+  struct patience patience;
+  patience_begin(&patience);
+  while (MPI_Testall(n, mpi->requests, &done, mpi->statuses) == MPI_SUCCESS && !done && !patience_ends(&patience, 1))
+    rest(YIELDING_POLLS + 1);
+  for (int i = 0; i < n; i++)
+    if (mpi->requests[i] != MPI_REQUEST_NULL) MPI_Request_free(&mpi->requests[i]);
 }
 
 static bool exchange(struct transport *transport, const struct message *messages, int n, double seconds, int *silent,
@@ -182,7 +256,9 @@ static bool exchange(struct transport *transport, const struct message *messages
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
-static void end_all(struct transport *transport, int code) { MPI_Abort(((struct mpi *)transport)->world, code); }
+static void end_all(struct transport *transport, int code) {
+  if (transport->size > 1) MPI_Abort(((struct mpi *)transport)->world, code);
+}
 
 static void close_transport(struct transport *transport, bool broken) {
   struct mpi *mpi = (struct mpi *)transport;
@@ -234,7 +310,6 @@ static bool find_place(struct mpi *mpi, char *reason, size_t size) {
       (error = MPI_Comm_size(mpi->world, &mpi->transport.size)) != MPI_SUCCESS ||
       (error = MPI_Get_processor_name(host, &length)) != MPI_SUCCESS || (error = rank_among_local(mpi)) != MPI_SUCCESS)
     return refuse(error, reason, size);
-  host[strcspn(host, ".")] = '\0'; /* without the domain */
   snprintf(mpi->transport.host, sizeof mpi->transport.host, "%.*s", TRANSPORT_HOST - 1, host);
   return true;
 }

@@ -297,7 +297,8 @@ DESCENT_TERM_MAP(DESCENT_DECLARE_TERM)
 /* Connects the processes, or ranks, that train one network together (`ranks` of descent_train_options). Every rank makes
  * the same collective calls in the same order: open, gather, and descent_fit with the communicator. A communicator is
  * used by one thread, the one that opened it. After a rank did not answer in time, or the connection failed, every later
- * collective call is ERROR_DEVICE. */
+ * collective call is ERROR_DEVICE, and messages that were under way may still arrive in memory that the call used: save
+ * what is to be kept, and end the process. */
 typedef struct descent_communicator descent_communicator;
 
 /* Collective. "single" is this process alone; "mpi" are the ranks that a launcher such as mpirun or srun started, or one
@@ -316,7 +317,7 @@ DESCENT_API int descent_communicator_rank(const descent_communicator *communicat
 DESCENT_API int descent_communicator_size(const descent_communicator *communicator);
 DESCENT_API int descent_communicator_local_rank(const descent_communicator *communicator);
 DESCENT_API int descent_communicator_local_size(const descent_communicator *communicator);
-/* The host of a rank, without its domain; "" for a rank that is none. Valid until the communicator is closed. */
+/* The host of a rank, without its domain unless hosts differ only there; "" for a rank that is none. Valid until the communicator is closed. */
 DESCENT_API const char *descent_communicator_host(const descent_communicator *communicator, int rank);
 /* This rank's share of the cores that the ranks of its host may use, at least 1: threads for descent_device_open. */
 DESCENT_API int descent_communicator_threads(const descent_communicator *communicator);

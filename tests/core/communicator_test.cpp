@@ -59,6 +59,23 @@ std::vector<Summed> SumOf(int size, int64_t n, Value value) {
   return results;
 }
 
+TEST(Communicator, HostsAreShownWithoutTheirDomainsWhereThatTellsThemApart) {
+  const struct {
+    std::vector<std::string> whole, shown;
+  } cases[] = {{{"node1.a.org", "node1.a.org", "node2.a.org"}, {"node1", "node1", "node2"}},
+               {{"node1.a.org", "node1.b.org", "node2.a.org"}, {"node1.a.org", "node1.b.org", "node2.a.org"}},
+               {{"node1", "node1.a.org"}, {"node1", "node1.a.org"}},
+               {{"10.1.2.3", "10.1.2.4", "node.a.org"}, {"10.1.2.3", "10.1.2.4", "node"}},
+               {{"10", "10.1.2.4"}, {"10", "10.1.2.4"}}};
+  for (const auto &c : cases) {
+    RankThreads ranks(c.whole);
+    ranks.run([&](int, descent_communicator *communicator) {
+      for (size_t r = 0; r < c.shown.size(); r++)
+        EXPECT_EQ(descent_communicator_host(communicator, static_cast<int>(r)), c.shown[r]);
+    });
+  }
+}
+
 TEST(Communicator, SumsHaveTheBitsOfTheTreeOverTheRanksOnEveryRank) {
   for (int size = 1; size <= 9; size++)
     for (const int64_t n : {1, 2, 7, 15, 16, 17, 100, 4095, 40001}) {

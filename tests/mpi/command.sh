@@ -79,19 +79,42 @@ train="train $data --target diagnosis --device cpu --epochs 3"
   OMPI_COMM_WORLD_SIZE=3 OMPI_COMM_WORLD_RANK=0 "$descent" $train >said 2>&1 || code=$?
   expect 4 "^descent train: mpirun started 3 processes, but MPI connects 1"
 
-  # A rank that stops answering ends the training on all, and the weights that it has learned are kept.
+  # Of a job: its ranks, the leaves of its tree of processes, since some launchers have processes between.
+  leaves() {
+    set -- "$1" "$(ps -o pid= --ppid "$1")"
+    [ -n "$2" ] || echo "$1"
+    for child in $2; do leaves "$child"; done
+  }
+  rank_of() { tr '\0' '\n' <"/proc/$1/environ" | sed -nE 's/^(OMPI_COMM_WORLD_RANK|PMI_RANK)=//p'; }
+
+  # A rank that stops answering ends the training on all. The others wait for one another too, but name that one, and the
+  # weights that it has learned are kept.
+  endless="train $data --target diagnosis --device cpu --epochs 100000000 --patience 0 --quiet --comm-timeout 3"
   rm -f model.safetensors
-  "$mpirun" -n 3 "$descent" train "$data" --target diagnosis --device cpu --epochs 100000000 --patience 0 --quiet \
-    --comm-timeout 2 >said 2>&1 &
+  "$mpirun" -n 4 "$descent" $endless >said 2>&1 &
   job=$!
   sleep 5
-  last=$job # down to a rank: some launchers have a process between
-  while child=$(ps -o pid= --ppid "$last" | tail -n 1 | tr -d ' ') && [ -n "$child" ]; do last=$child; done
+  for process in $(leaves "$job"); do [ "$(rank_of "$process")" != 3 ] || last=$process; done
   kill -STOP "$last"
   what="a rank that is stopped" code=0
   wait "$job" || code=$?
   kill -KILL "$last" 2>/dev/null || true
-  expect 4 "rank [12] \([^)]+\) has not answered for 2 s"
+  expect 4 "^descent train: rank 3 \([^)]+\) has not answered for 3 s"
+  count "has not answered" 1
   [ -s model.safetensors ] || { echo "no weights were kept" && bad=1; }
+
+  # A job that is suspended for longer continues.
+  "$mpirun" -n 3 "$descent" $endless >said 2>&1 &
+  job=$!
+  sleep 5
+  processes=$(leaves "$job")
+  kill -STOP $processes
+  sleep 5
+  kill -CONT $processes
+  sleep 3
+  kill -TERM $processes
+  what="a job that was suspended" code=0
+  wait "$job" || code=$?
+  expect 143 "stopped on request"
 }
 exit $bad

@@ -10,6 +10,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -30,6 +31,10 @@ class RankThreads {
 
   explicit RankThreads(int size, double seconds = 60) : RankThreads(size, seconds, Plan()) {}
   RankThreads(int size, double seconds, Plan plan) : size_(size), seconds_(seconds), plan_(plan) {}
+  /* A rank on each of these hosts; otherwise each host has two. */
+  explicit RankThreads(std::vector<std::string> hosts) : RankThreads(static_cast<int>(hosts.size())) {
+    hosts_ = std::move(hosts);
+  }
 
   /* Calls body(rank, communicator) on one thread for each rank and returns when all have; the communicator is NULL where
    * it could not be made. */
@@ -62,7 +67,8 @@ class RankThreads {
     made->base.interface = TRANSPORT_INTERFACE;
     made->base.rank = made->base.local_rank = rank;
     made->base.size = made->base.local_size = size_;
-    std::snprintf(made->base.host, sizeof made->base.host, "node%d", rank / 2);
+    const std::string host = hosts_.empty() ? "node" + std::to_string(rank / 2) : hosts_.at(static_cast<size_t>(rank));
+    std::snprintf(made->base.host, sizeof made->base.host, "%s", host.c_str());
     made->base.exchange = exchange;
     made->base.abort = [](transport *base, int code) { reinterpret_cast<Transport *>(base)->all->end(code); };
     made->base.close = [](transport *base, bool) { delete reinterpret_cast<Transport *>(base); };
@@ -147,6 +153,7 @@ class RankThreads {
   int size_;
   double seconds_;
   Plan plan_;
+  std::vector<std::string> hosts_;
   std::mutex mutex_;
   std::condition_variable arrived_;
   std::map<std::pair<int, int>, std::deque<std::vector<char>>> queues_; /* (from, to): not received yet */

@@ -1046,9 +1046,9 @@ DESCENT_DECLARE_OPTIONS(descent_train_options)
 /* Sets an option by its name in texts: "weight_decay", "schedule gamma", "optimizer", or by its path in the struct,
  * "optimizer.weight_decay", "schedule.kind"; - and _ are the same. A decimal number, with a point; yes or no, true or false,
  * 1 or 0; the name of a term; a text is kept as the pointer `value`, borrowed until the call that takes the options.
- * class_weights and callbacks cannot be set by name. ERROR_ARGUMENT, with the options unchanged, for an unknown name
- * (with the list of names), a member beyond options->size, a value that is not of the option's kind or out of its range.
- * Ranges that depend on other options are checked by descent_train_options_check. */
+ * class_weights, callbacks and the communicator cannot be set by name. ERROR_ARGUMENT, with the options unchanged, for an
+ * unknown name (with the list of names), a member beyond options->size, a value that is not of the option's kind or out of
+ * its range. Ranges that depend on other options are checked by descent_train_options_check. */
 DESCENT_API descent_status descent_train_options_set(descent_train_options *options, const char *name,
                                                      const char *value);
 

@@ -27,9 +27,9 @@ TEST(OptionTable, HasEveryMemberOnce) {
   };
 #define MARK(member) \
   mark(offsetof(descent_train_options, member), sizeof(static_cast<descent_train_options *>(nullptr)->member))
-  MARK(size), MARK(class_weights), MARK(callbacks);
+  MARK(size), MARK(class_weights), MARK(callbacks), MARK(ranks.communicator);
   MARK(optimizer.reserved), MARK(schedule.reserved), MARK(early_stopping.reserved), MARK(checkpoint.reserved),
-      MARK(gpu.reserved);
+      MARK(gpu.reserved), MARK(ranks.reserved);
   for (int i = 0; i < n_train_options; i++) mark(train_options[i].offset, train_options[i].size);
   size_t padding = 0;
   for (size_t i = 0; i < entries.size(); i++) {

@@ -61,9 +61,10 @@ TEST(Options, ReservedSpaceMustStayZero) {
   for (const size_t at :
        {offsetof(descent_train_options, optimizer.reserved), offsetof(descent_train_options, schedule.reserved),
         offsetof(descent_train_options, early_stopping.reserved), offsetof(descent_train_options, checkpoint.reserved),
-        offsetof(descent_train_options, callbacks.reserved), offsetof(descent_train_options, gpu.reserved)}) {
+        offsetof(descent_train_options, callbacks.reserved), offsetof(descent_train_options, gpu.reserved),
+        offsetof(descent_train_options, ranks.reserved)}) {
     descent_train_options given = descent_train_options_default();
-    reinterpret_cast<unsigned char *>(&given)[at + 8] = 1;
+    reinterpret_cast<unsigned char *>(&given)[at] = 1;
     EXPECT_EQ(complete_train_options(&given, &complete), DESCENT_ERROR_ARGUMENT) << at;
   }
 }

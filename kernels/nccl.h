@@ -16,7 +16,14 @@ typedef struct ncclComm *ncclComm_t;
 typedef struct {
   char internal[128];
 } ncclUniqueId;
-typedef enum { ncclSuccess = 0 } ncclResult_t; /* all others are failures */
+typedef enum {
+  ncclSuccess = 0,
+  ncclSystemError = 2,
+  ncclInvalidArgument = 4,
+  ncclInvalidUsage = 5,
+  ncclRemoteError = 6,
+  ncclNumResults = 8 /* all but success are failures */
+} ncclResult_t;
 typedef enum { ncclFloat32 = 7, ncclFloat64 = 8 } ncclDataType_t;
 
 /* The functions of a loaded library under their names. */

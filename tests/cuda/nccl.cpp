@@ -31,8 +31,6 @@ namespace {
 
 struct emulated_nccl &controls = emulated_nccl;
 
-const ncclResult_t kSystemError = static_cast<ncclResult_t>(2), kInvalidArgument = static_cast<ncclResult_t>(4),
-                   kInvalidUsage = static_cast<ncclResult_t>(5), kRemoteError = static_cast<ncclResult_t>(6);
 enum { DEFAULT_VERSION = 22703 };
 
 struct Message {
@@ -151,7 +149,7 @@ bool receive(const Exchange &exchange) {
     if (queue.front().data.size() == call.bytes && queue.front().type == call.type)
       std::memcpy(call.data, queue.front().data.data(), call.bytes);
     else
-      comm.error = kInvalidUsage;
+      comm.error = ncclInvalidUsage;
     queue.pop_front();
   }
   return comm.error == ncclSuccess;
@@ -164,7 +162,7 @@ int poll(void *context, int begins) {
   const std::lock_guard<std::mutex> locked(lock);
   if (comm.aborted) return 1;
   comm.begun += begins;
-  if (controls.fails == comm.device + 1 && comm.begun > controls.after) comm.error = kRemoteError;
+  if (controls.fails == comm.device + 1 && comm.begun > controls.after) comm.error = ncclRemoteError;
   if (comm.error != ncclSuccess) return 0;
   if (begins) send(exchange);
   return receive(exchange);
@@ -178,9 +176,9 @@ ncclResult_t add(ncclComm_t comm, cudaStream_t stream, const Call &call) {
   const std::lock_guard<std::mutex> locked(lock);
   ncclResult_t result = ncclSuccess;
   if (comms.find(comm) == comms.end() || comm->aborted)
-    result = kInvalidArgument;
+    result = ncclInvalidArgument;
   else if (group_depth == 0 || call.peer < 0 || call.peer >= comm->clique->size || call.peer == comm->rank)
-    result = kInvalidUsage;
+    result = ncclInvalidUsage;
   else
     group[{comm, stream}].push_back(call);
   if (result != ncclSuccess) group_error = result;
@@ -210,11 +208,11 @@ EXPORTED ncclResult_t ncclGetVersion(int *version) {
 }
 
 EXPORTED const char *ncclGetErrorString(ncclResult_t result) {
-  return result == kSystemError       ? "unhandled system error"
-         : result == kInvalidArgument ? "invalid argument"
-         : result == kInvalidUsage    ? "invalid usage"
-         : result == kRemoteError     ? "remote process exited or there was a network error"
-                                      : "no error";
+  return result == ncclSystemError       ? "unhandled system error"
+         : result == ncclInvalidArgument ? "invalid argument"
+         : result == ncclInvalidUsage    ? "invalid usage"
+         : result == ncclRemoteError     ? "remote process exited or there was a network error"
+                                         : "no error";
 }
 
 EXPORTED ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
@@ -229,16 +227,16 @@ EXPORTED ncclResult_t ncclCommInitRank(ncclComm_t *comm, int size, ncclUniqueId 
   const int device = current_device(RUNTIME);
   std::unique_lock<std::mutex> locked(lock);
   const auto found = cliques.find(id.internal);
-  if (found == cliques.end() || rank < 0 || rank >= size) return kInvalidArgument;
+  if (found == cliques.end() || rank < 0 || rank >= size) return ncclInvalidArgument;
   const std::shared_ptr<Clique> clique = found->second;
-  if (clique->size && clique->size != size) return kInvalidArgument;
+  if (clique->size && clique->size != size) return ncclInvalidArgument;
   clique->size = size;
   for (const auto &other : clique->devices) clique->refused |= other.second == device || other.first == rank;
-  if (controls.absent == device + 1) return kSystemError;
+  if (controls.absent == device + 1) return ncclSystemError;
   clique->devices[rank] = device;
-  if (!clique->refused && !all_arrive(locked, *clique)) return kSystemError;
+  if (!clique->refused && !all_arrive(locked, *clique)) return ncclSystemError;
   arrived.notify_all();
-  if (clique->refused) return kInvalidUsage;
+  if (clique->refused) return ncclInvalidUsage;
   const bool half_made = controls.half_made == device + 1;
   const auto made = std::make_shared<ncclComm>();
   made->clique = clique;
@@ -247,7 +245,7 @@ EXPORTED ncclResult_t ncclCommInitRank(ncclComm_t *comm, int size, ncclUniqueId 
   comms[made.get()] = made;
   controls.live++;
   *comm = made.get();
-  return half_made ? kSystemError : ncclSuccess;
+  return half_made ? ncclSystemError : ncclSuccess;
 }
 
 /* Waits until no graph holds an exchange, as NVIDIA's library does without end: false, after some time, which is less than
@@ -269,7 +267,7 @@ static ncclResult_t end(const Runtime &runtime, ncclComm_t comm, bool aborts) {
   std::shared_ptr<ncclComm> ended;
   {
     const std::lock_guard<std::mutex> locked(lock);
-    if (comms.find(comm) == comms.end()) return kInvalidArgument;
+    if (comms.find(comm) == comms.end()) return ncclInvalidArgument;
     ended = comms[comm];
     ended->aborted |= aborts;
   }
@@ -287,7 +285,7 @@ EXPORTED ncclResult_t ncclCommAbort(ncclComm_t comm) { return end(RUNTIME, comm,
 
 EXPORTED ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *result) {
   const std::lock_guard<std::mutex> locked(lock);
-  if (comms.find(comm) == comms.end()) return kInvalidArgument;
+  if (comms.find(comm) == comms.end()) return ncclInvalidArgument;
   *result = comm->error;
   return ncclSuccess;
 }
@@ -308,7 +306,7 @@ EXPORTED ncclResult_t ncclGroupStart() {
 
 EXPORTED ncclResult_t ncclGroupEnd() {
   const Runtime runtime = RUNTIME;
-  if (group_depth == 0) return kInvalidUsage;
+  if (group_depth == 0) return ncclInvalidUsage;
   if (--group_depth > 0) return ncclSuccess;
   ncclResult_t result = group_error;
   const auto calls = std::move(group);
@@ -317,7 +315,7 @@ EXPORTED ncclResult_t ncclGroupEnd() {
     const cudaStream_t stream = part.first.second;
     const bool captures = runtime.is_capturing(stream) != 0; /* its lock comes before the one here */
     if (!captures) sleep_for(controls.slow);
-    if (captures && controls.uncapturable == current_device(runtime) + 1) result = kInvalidUsage;
+    if (captures && controls.uncapturable == current_device(runtime) + 1) result = ncclInvalidUsage;
     if (result != ncclSuccess) break;
     auto *const exchange = new Exchange();
     {
@@ -329,7 +327,7 @@ EXPORTED ncclResult_t ncclGroupEnd() {
       controls.captured += captures;
     }
     exchange->calls = part.second;
-    if (runtime.enqueue(stream, poll, exchange, release) != cudaSuccess) result = kSystemError;
+    if (runtime.enqueue(stream, poll, exchange, release) != cudaSuccess) result = ncclSystemError;
   }
   return result;
 }

@@ -229,7 +229,14 @@ static int ranks_of_host(const descent_communicator *c, int rank) {
   return n;
 }
 
-static void print_ranks(FILE *stream, const descent_communicator *c, const descent_train_options *t) {
+static bool is_mapped(const char *path) {
+  static const char ending[] = ".safetensors";
+  const size_t length = strlen(path), n = sizeof ending - 1;
+  return length > n && strcmp(path + length - n, ending) == 0;
+}
+
+static void print_ranks(FILE *stream, const descent_communicator *c, const char *data_path,
+                        const descent_train_options *t) {
   const int size = descent_communicator_size(c);
   const int64_t micro_batches = t->ranks.micro_batches ? t->ranks.micro_batches : size;
   int hosts = 0, shown = 0;
@@ -245,6 +252,9 @@ static void print_ranks(FILE *stream, const descent_communicator *c, const desce
       fputs("...", stream);
   }
   fprintf(stream, "), %" PRId64 " micro-batches\n", micro_batches);
+  if (is_mapped(data_path)) return;
+  text_print(stream, "            each rank reads all of %s; of a .safetensors file, its rows (descent convert)\n",
+             data_path);
 }
 
 void summary_print(FILE *stream, const struct summary *s) {
@@ -277,6 +287,6 @@ void summary_print(FILE *stream, const struct summary *s) {
   print_training(stream, s->train);
   text_print(stream, "device      %s\n", descent_device_description(s->device));
   if (*descent_device_note(s->device)) text_print(stream, "            %s\n", descent_device_note(s->device));
-  if (s->ranks) print_ranks(stream, s->ranks, s->train);
+  if (s->ranks) print_ranks(stream, s->ranks, s->data_path, s->train);
   fprintf(stream, "precision   %s\n", descent_precision_name(s->train->precision));
 }

@@ -30,6 +30,7 @@ train="train $data --target diagnosis --device cpu --epochs 3"
 {
   run -n 4 "$descent" $train --log log.jsonl --report report.html --checkpoint kept
   expect 0 "ranks +4 on 1 host \([^:]+: 4\), 4 micro-batches"
+  count "each rank reads all of [^ ]+; of a .safetensors file, its rows" 1
   count "^data  " 1
   count "^model saved to model.safetensors" 1
   count "^epoch 3/3" 1

@@ -222,15 +222,15 @@ struct outcome {
 /* All have the outcomes: the text of rank `failed` becomes the error of every rank. */
 static descent_status share_error(struct descent_communicator *c, int failed, const struct outcome *outcome,
                                   char *own_text) {
-  char *text = own_text;
-  descent_status status = DESCENT_OK;
-  if (c->transport->rank != failed && !(text = memory_allocate(outcome->text, 1, "the error of another rank")))
-    TRY(DESCENT_ERROR_MEMORY);
+  const bool receives = c->transport->rank != failed;
+  char *const text = receives ? memory_allocate(outcome->text, 1, "the error of another rank") : own_text;
+  descent_status status;
+  if (receives && !text) TRY(DESCENT_ERROR_MEMORY);
   TRY(send_to_all(c, failed, text, outcome->text));
   status = status_set((descent_status)outcome->status, "rank %d (%s): %s", failed, communicator_host(c, failed),
                       text ? text : "out of memory");
 done:
-  if (text != own_text) free(text);
+  if (receives) free(text);
   return status;
 }
 

@@ -118,7 +118,7 @@ descent_status ranks_explain(struct fit *f, descent_status own) {
   struct descent_communicator *communicator = f->options.ranks.communicator;
   const int size = communicator_size(communicator);
   struct rank_explanation mine = {.status = own, .evident = f->trainer->evident}, *all = NULL;
-  descent_status status = own;
+  descent_status status;
   if (size == 1) return own;
   snprintf(mine.text, sizeof mine.text, "%s", descent_last_error());
   all = memory_allocate(size, sizeof *all, "explanations of ranks");

@@ -120,7 +120,7 @@ static struct interval with_weight_decay(const struct trusted *t, double w, stru
 }
 
 /* trust ratio x. */
-static struct interval scaled(const struct trusted *t, struct interval x) {
+static struct interval trust_scaled(const struct trusted *t, struct interval x) {
   return t->ratio == 1 ? x : interval_mul(interval_constant(t->ratio), x);
 }
 
@@ -128,7 +128,7 @@ static struct interval scaled(const struct trusted *t, struct interval x) {
 static struct element updated_lars(const struct plan_update *o, double learning_rate, const struct trusted *t, double w,
                                    double v, struct interval g) {
   const struct interval before = interval_mul(interval_constant(o->momentum), interval_exact(v));
-  struct element e = {.v = interval_add(before, scaled(t, with_weight_decay(t, w, g)))};
+  struct element e = {.v = interval_add(before, trust_scaled(t, with_weight_decay(t, w, g)))};
   e.w = interval_sub(interval_exact(w), interval_mul(interval_constant(learning_rate), e.v));
   return e;
 }
@@ -146,7 +146,7 @@ static struct element updated_lamb(const struct plan_update *o, const struct pla
                                    double w, double m, double s, struct interval g) {
   struct element e = step_of_lamb(o, step, t, w, m, s, g);
   const struct interval factor = interval_constant(step->learning_rate);
-  e.w = interval_sub(interval_exact(w), interval_mul(factor, scaled(t, e.w)));
+  e.w = interval_sub(interval_exact(w), interval_mul(factor, trust_scaled(t, e.w)));
   return e;
 }
 

@@ -616,6 +616,7 @@ def with_the_emulated_module(build, module):
     failures = Failures()
     with tempfile.TemporaryDirectory() as world:
         make_world(world)
+        os.remove(os.path.join(world, "tools", "mpirun"))  # the real one
         for stage in (1, 2):
             out = os.path.join(world, f"out{stage}")
             more = ["--retry", "notes tests, every device"] if stage == 2 else []

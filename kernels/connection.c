@@ -187,12 +187,12 @@ static descent_status see_exchange(struct connection *c, bool *is_in) {
   bool passed = true;
   descent_status status = DESCENT_OK;
   *is_in = false;
-  while (c->ended < c->begun) {
-    TRY(is_ready(c->passed[c->ended % EXCHANGES], &passed));
+  while (c->finished < c->started) {
+    TRY(is_ready(c->passed[c->finished % EXCHANGES], &passed));
     if (!passed) break;
-    c->ended++;
+    c->finished++;
   }
-  if (c->ended < c->begun) TRY(is_ready(c->reached[c->ended % EXCHANGES], is_in));
+  if (c->finished < c->started) TRY(is_ready(c->reached[c->finished % EXCHANGES], is_in));
 done:
   return status;
 }
@@ -202,7 +202,7 @@ done:
 static descent_status wait_for(struct connection *c, cudaStream_t stream, cudaEvent_t event, bool counts) {
   const double begin = clock_seconds();
   double since = begin; /* the device has been in the exchange */
-  int64_t exchange = c->ended;
+  int64_t exchange = c->finished;
   bool was_in = counts;
   descent_status status = DESCENT_OK;
   for (;;) {
@@ -218,9 +218,9 @@ static descent_status wait_for(struct connection *c, cudaStream_t stream, cudaEv
     NCCL_TRY(c, "the exchange of gradients", result);
     TRY(see_exchange(c, &is_in));
     is_in |= counts;
-    if (!is_in || !was_in || exchange != c->ended) since = clock_seconds();
+    if (!is_in || !was_in || exchange != c->finished) since = clock_seconds();
     was_in = is_in;
-    exchange = c->ended;
+    exchange = c->finished;
     if (clock_seconds() - since > c->communicator->seconds) {
       TRY(find_lost(c));
       TRY(not_exchanged(c));
@@ -237,7 +237,7 @@ descent_status connection_settle(struct connection *c, cudaStream_t stream) {
   descent_status status = DESCENT_OK;
   if (!c->comm) return status;
   TRY(see_exchange(c, &is_in));
-  if (c->ended < c->begun) status = wait_for(c, stream, NULL, false);
+  if (c->finished < c->started) status = wait_for(c, stream, NULL, false);
 done:
   return status;
 }
@@ -247,7 +247,7 @@ descent_status connection_await(struct connection *c, cudaEvent_t event) {
   descent_status status = DESCENT_OK;
   if (c->comm) {
     TRY(see_exchange(c, &is_in));
-    if (c->ended < c->begun) return wait_for(c, NULL, event, false);
+    if (c->finished < c->started) return wait_for(c, NULL, event, false);
   }
   CUDA_TRY(cudaEventSynchronize(event));
 done:
@@ -257,9 +257,9 @@ done:
 descent_status connection_begin(struct connection *c, cudaStream_t stream) {
   descent_status status = DESCENT_OK;
   if (!c->comm) return status;
-  if (c->begun - c->ended == EXCHANGES) TRY(connection_await(c, c->passed[c->begun % EXCHANGES]));
-  if (c->begun - c->ended == EXCHANGES) c->ended++;
-  CUDA_TRY(cudaEventRecord(c->reached[c->begun % EXCHANGES], stream));
+  if (c->started - c->finished == EXCHANGES) TRY(connection_await(c, c->passed[c->started % EXCHANGES]));
+  if (c->started - c->finished == EXCHANGES) c->finished++;
+  CUDA_TRY(cudaEventRecord(c->reached[c->started % EXCHANGES], stream));
 done:
   return status;
 }
@@ -267,8 +267,8 @@ done:
 descent_status connection_end(struct connection *c, cudaStream_t stream) {
   descent_status status = DESCENT_OK;
   if (!c->comm) return status;
-  CUDA_TRY(cudaEventRecord(c->passed[c->begun % EXCHANGES], stream));
-  c->begun++;
+  CUDA_TRY(cudaEventRecord(c->passed[c->started % EXCHANGES], stream));
+  c->started++;
 done:
   return status;
 }

@@ -32,7 +32,7 @@ struct connection {
   int64_t n, width;            /* of the flat buffers with their padding; of a slice: rank r adds the r-th */
   struct rank_facts *facts;    /* (ranks) */
   cudaEvent_t reached[EXCHANGES], passed[EXCHANGES]; /* they take turns: before an exchange, and after it */
-  int64_t begun, ended;                              /* exchanges; ended: as far as is known */
+  int64_t started, finished;                         /* exchanges; finished: as far as is known */
   cudaGraphExec_t *graphs[EXCHANGE_GRAPHS];          /* that hold exchanges */
   int n_graphs;
   char text[256]; /* how gradients are exchanged, for people; before: why this rank has no NCCL */

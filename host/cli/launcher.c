@@ -18,8 +18,8 @@ static int number_of(const char *variable) {
 }
 
 struct launcher launcher_find(void) {
-  /* In an allocation the batch script has srun's variables too, but is no rank: it lacks SLURM_STEP_NUM_TASKS and
-   * PMIX_RANK. The tasks of the allocation may be more than those of the step. */
+  /* Slurm sets its variables for a batch script too, which is not a rank: SLURM_STEP_NUM_TASKS and PMIX_RANK are set in
+   * steps only. An allocation may have more tasks than a step. */
   static const struct {
     const char *name, *size, *rank, *required, *absent;
   } known[] = {{"mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", NULL, NULL},

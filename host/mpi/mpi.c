@@ -221,9 +221,9 @@ static bool wait_for(struct mpi *mpi, int started, double seconds, int *silent, 
   }
 }
 
-/* What was started should not write to the caller's memory later. A receive whose message has begun to arrive cannot be
- * cancelled: it gets a second to finish. One that does not, as from a lost host, may still write; the header says that
- * the process must end. */
+/* Cancels what has not finished, so that nothing writes to the caller's memory later. MPI cannot cancel a receive while
+ * its message arrives; such a receive has one second to finish. If it does not, because its host is lost, it may still
+ * write, which is why the process must then end. */
 static void give_up(struct mpi *mpi, int started) {
   int n = 0, done = 0;
   for (int i = 0; i < started; i++) {

@@ -317,7 +317,8 @@ DESCENT_API int descent_communicator_rank(const descent_communicator *communicat
 DESCENT_API int descent_communicator_size(const descent_communicator *communicator);
 DESCENT_API int descent_communicator_local_rank(const descent_communicator *communicator);
 DESCENT_API int descent_communicator_local_size(const descent_communicator *communicator);
-/* The host of a rank, without its domain unless hosts differ only there; "" for a rank that is none. Valid until the communicator is closed. */
+/* The host of a rank, without its domain unless hosts differ only there; "" if there is no such rank. Valid until the
+ * communicator is closed. */
 DESCENT_API const char *descent_communicator_host(const descent_communicator *communicator, int rank);
 /* This rank's share of the cores that the ranks of its host may use, at least 1: threads for descent_device_open. */
 DESCENT_API int descent_communicator_threads(const descent_communicator *communicator);

@@ -92,7 +92,7 @@ struct ncclComm {
   int rank, device;
   ncclResult_t error = ncclSuccess; /* found while an exchange ran */
   bool aborted = false;
-  int begun = 0;                 /* exchanges */
+  int started = 0;               /* exchanges */
   int held = 0;                  /* by graphs, and what was launched of them */
   cudaStream_t stream = nullptr; /* of those */
 };
@@ -129,7 +129,7 @@ std::map<ncclComm_t, std::shared_ptr<ncclComm>> comms;
 
 void send(const Exchange &exchange) {
   const ncclComm &comm = *exchange.comm;
-  if (controls.silent == comm.device + 1 && comm.begun > controls.after) return;
+  if (controls.silent == comm.device + 1 && comm.started > controls.after) return;
   for (const Call &call : exchange.calls) {
     if (call.receives) continue;
     const char *const data = static_cast<const char *>(call.data);
@@ -161,8 +161,8 @@ int poll(void *context, int begins) {
   ncclComm &comm = *exchange.comm;
   const std::lock_guard<std::mutex> locked(lock);
   if (comm.aborted) return 1;
-  comm.begun += begins;
-  if (controls.fails == comm.device + 1 && comm.begun > controls.after) comm.error = ncclRemoteError;
+  comm.started += begins;
+  if (controls.fails == comm.device + 1 && comm.started > controls.after) comm.error = ncclRemoteError;
   if (comm.error != ncclSuccess) return 0;
   if (begins) send(exchange);
   return receive(exchange);

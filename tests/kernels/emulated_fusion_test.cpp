@@ -113,21 +113,6 @@ class Forced {
   std::unique_ptr<Drawn> drawn_;
 };
 
-std::vector<double> read(const struct program &program, int buffer) {
-  const plan_buffer &b = program.plan->buffers[buffer];
-  std::vector<double> values(static_cast<size_t>(b.rows * b.cols));
-  EXPECT_EQ(program_read(&program, buffer, 0, b.rows * b.cols, PLAN_F64, values.data()), DESCENT_OK)
-      << descent_last_error();
-  return values;
-}
-
-std::vector<double> read(const struct program &program, const std::string &name) {
-  for (int b = 0; b < program.plan->n_buffers; b++)
-    if (name == program.plan->buffers[b].name) return read(program, b);
-  ADD_FAILURE() << "no buffer " << name;
-  return {};
-}
-
 void run(Training &training, plan_range plan::*range, const plan_step &step) {
   ASSERT_EQ(program_run(&training.program, training.program.plan->*range, &step, 1), DESCENT_OK)
       << descent_last_error();

@@ -33,21 +33,6 @@ std::vector<Case> whole_cases() {
   return all;
 }
 
-std::vector<double> read(const struct program &program, int buffer) {
-  const plan_buffer &b = program.plan->buffers[buffer];
-  std::vector<double> values(static_cast<size_t>(b.rows * b.cols));
-  EXPECT_EQ(program_read(&program, buffer, 0, b.rows * b.cols, PLAN_F64, values.data()), DESCENT_OK)
-      << descent_last_error();
-  return values;
-}
-
-std::vector<double> read(const struct program &program, const std::string &name) {
-  for (int b = 0; b < program.plan->n_buffers; b++)
-    if (name == program.plan->buffers[b].name) return read(program, b);
-  ADD_FAILURE() << "no buffer " << name;
-  return {};
-}
-
 double scalar(const struct program &program, plan_scalar slot) { return read(program, "scalars")[slot]; }
 
 void run(Training &training, plan_range range, const std::vector<plan_step> &steps) {

@@ -259,7 +259,7 @@ TEST_F(Nccl, IsPartOfAGraphFromItsVersion29On) {
 TEST_F(Nccl, HostMemoryIsUsedWhereRanksCannotBeConnected) {
   const Fitted one = fit(cases[0], "cuda", nullptr, 2);
   const struct {
-    const char *what, *library;
+    const char *what, *nccl;
     int version;
     bool shared;
     std::string reason;
@@ -278,7 +278,7 @@ TEST_F(Nccl, HostMemoryIsUsedWhereRanksCannotBeConnected) {
     SCOPED_TRACE(obstacle.what);
     *nccl = {};
     nccl->version[1] = obstacle.version;
-    setenv("DESCENT_NCCL", obstacle.library, 1);
+    setenv("DESCENT_NCCL", obstacle.nccl, 1);
     const std::vector<Fitted> ranks = fit_on(2, cases[0], 2, 60, obstacle.shared);
     expect_equal(one, ranks);
     for (const Fitted &fitted : ranks) {

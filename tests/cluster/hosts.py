@@ -4,6 +4,7 @@ same bytes on any number of hosts, and a cable that is unplugged ends every rank
 resumes to the same bytes."""
 
 import glob
+import json
 import os
 import re
 import subprocess
@@ -16,6 +17,10 @@ from job import Job, arguments, check, main
 MICRO_BATCHES = 4
 TIMEOUT = 5   # seconds, --comm-timeout
 MARGIN = 20   # seconds: Open MPI waits 10 s for a daemon that cannot be reached before it ends a rank
+# Seconds after which what mpirun sends at the start has been acknowledged. Keepalive probes a connection only while
+# nothing sent on it waits for an acknowledgement.
+QUIET = 2
+TRAINING = 5 * QUIET  # seconds of the training that is unplugged twice
 ENVIRONMENT = dict(os.environ, OPENBLAS_NUM_THREADS="1")
 # Runs a rank and records its exit code. Open MPI ends a rank and this shell by SIGTERM, which it outlives.
 RANK = '#!/bin/sh\ntrap : TERM\n"$@"\ncode=$?\necho $code >"code.$OMPI_COMM_WORLD_RANK"\nexit $code\n'
@@ -72,6 +77,7 @@ class Unplugged:
                                        cwd=self.folder, env=ENVIRONMENT, stdout=file, stderr=file)
         try:
             self.wait_for_checkpoint(process)
+            time.sleep(QUIET)
             check(all(self.hosts.running(self.training.descent).values()), "no rank on one of the hosts")
             self.hosts.cable("node2", "down")
             took = self.hosts.wait_until_none_runs(self.training.descent, seconds)
@@ -118,8 +124,21 @@ def the_ranks_notice(case):
     return f"the ranks notice, and ended after {seconds:.1f} s with exit code 4"
 
 
+def epochs_for(options, seconds):
+    """How many epochs two hosts train in so many seconds, in whole hundreds."""
+    probe = job(options, epochs=400, every="100 epochs", undisturbed=False)
+    with Hosts(2, probe.scratch.name) as hosts:
+        folder = probe.folder("probe")
+        done = probe.run(folder, hosts.mpirun(2, 1), env=ENVIRONMENT)
+    check(done.returncode == 0, f"two hosts: exit code {done.returncode}: {done.stderr.strip()}")
+    with open(os.path.join(folder, "kept", "log.jsonl")) as file:
+        took = json.loads(file.readlines()[-1])["seconds"]
+    return max(1, round(seconds * probe.epochs / took / 100)) * 100
+
+
 def unplugged(options):
-    training = job(options, epochs=options.epochs, every="20 epochs")
+    epochs = epochs_for(options, TRAINING)
+    training = job(options, epochs=epochs, every=f"{epochs // 50} epochs")
     with Hosts(2, training.scratch.name) as hosts:
         case = Unplugged(options, hosts, training)
         results = [the_launcher_notices(case), the_ranks_notice(case)]
@@ -131,7 +150,7 @@ def unplugged(options):
 
 
 def run():
-    options = arguments(__doc__, epochs={"type": int, "default": 400, "help": "of the training that is unplugged"})
+    options = arguments(__doc__)
     possible()
     return f"{same_bytes(options)}; {unplugged(options)}"
 

@@ -77,10 +77,15 @@ class Hosts:
         self.prefix = f"descent{os.getpid()}-"
         self.nodes = [f"node{i + 1}" for i in range(n)]
         self.agent = os.path.join(folder, "enter.sh")
-        with open(self.agent, "w") as file:  # as ssh is called: host, then words that a shell there joins
+        # It is called as ssh is: the host, then words that a shell there joins. As ssh does, it learns how the command
+        # ended only while the cable is plugged in.
+        with open(self.agent, "w") as file:
             file.write("#!/bin/sh\nnode=$1; shift\n"
-                       f"exec ip netns exec {self.prefix}$node unshare --uts "
-                       "sh -c 'hostname \"$0\" && eval \"exec $1\"' \"$node\" \"$*\"\n")
+                       f"ip netns exec {self.prefix}$node unshare --uts "
+                       "sh -c 'hostname \"$0\" && eval \"exec $1\"' \"$node\" \"$*\"\n"
+                       "code=$?\n"
+                       f"while ! ip -n {self.prefix}switch link show port-$node up | grep -q .; do sleep 0.1; done\n"
+                       "exit $code\n")
         os.chmod(self.agent, 0o755)
 
     def __enter__(self):

@@ -450,7 +450,7 @@ descent_status connection_open(struct connection *c) {
   char reason[NCCL_PROBLEM + 2 * TRANSPORT_HOST], version[16];
   struct rank_facts own;
   descent_status status = DESCENT_OK;
-  if (size == 1) return status;
+  if (!communicator_exchanges(c->communicator)) return status;
   find_facts(c, &own);
   TRY(c->communicator->gather(c->communicator, &own, sizeof own, c->facts));
   nccl_version_text(c->facts[0].version, version, sizeof version);

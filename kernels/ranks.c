@@ -14,7 +14,7 @@ descent_status ranks_prepare(struct rank_sums *sums, const struct backend_device
   const struct plan *const plan = buffers->plan;
   const struct plan_allreduce *const op = find(plan);
   descent_status status = DESCENT_OK;
-  if (!op || communicator_size(plan->communicator) == 1) return DESCENT_OK;
+  if (!op || !communicator_exchanges(plan->communicator)) return DESCENT_OK;
   CUDA_TRY(cudaMallocHost((void **)&sums->gradients, (size_t)op->n * sizeof *sums->gradients));
   CUDA_TRY(cudaMallocHost((void **)&sums->loss, sizeof *sums->loss));
   TRY(connection_prepare(&sums->connection, device, plan->communicator, layout_data(buffers, op->gradients),

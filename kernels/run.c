@@ -164,7 +164,7 @@ descent_status run_connect(struct backend_program *program) {
   struct plan_range ranges[GRAPHS];
   struct connection *const connection = &program->ranks.connection;
   descent_status status = DESCENT_OK;
-  if (communicator_size(program->plan->communicator) == 1) return DESCENT_OK;
+  if (!communicator_exchanges(program->plan->communicator)) return DESCENT_OK;
   TRY(connection_open(connection));
   program->sources.exchange = connection->text;
   if (!connection_captures(connection)) return DESCENT_OK;

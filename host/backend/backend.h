@@ -56,6 +56,9 @@ struct backend {
    * with allreduce: collective. NULL, or not called: gradients are added by the communicator's `sum`, which gives the
    * same bits. */
   descent_status (*connect)(struct backend_program *program);
+  /* The bytes per second that each rank sends, and receives, while all exchange large messages in the way that connect has
+   * found: collective. 0, or NULL: gradients pass through the communicator, and the caller measures that. */
+  descent_status (*measure_link)(struct backend_program *program, double *bandwidth);
 
   /* Executes ops [range.first, range.first + range.count) once for each of the steps, in order. */
   descent_status (*run)(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
@@ -133,7 +136,7 @@ extern const struct backend backend_cpu;
  * struct backend_host *host); It returns NULL unless host->interface equals the BACKEND_INTERFACE that it was compiled
  * with, so that a module of another build is refused, and reports its failures through host->status_set (the library's
  * own error text is not visible to it). `host` stays valid. */
-enum { BACKEND_INTERFACE = 11 }; /* increment it with every change to this header or plan.h */
+enum { BACKEND_INTERFACE = 12 }; /* increment it with every change to this header or plan.h */
 struct backend_host {
   int interface;
   descent_status (*status_set)(descent_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -44,6 +44,10 @@ static inline int communicator_size(const struct descent_communicator *communica
 static inline int communicator_rank(const struct descent_communicator *communicator) {
   return communicator ? communicator->transport->rank : 0;
 }
+/* Do gradients pass between ranks, or from the one rank to itself? */
+static inline bool communicator_exchanges(const struct descent_communicator *communicator) {
+  return communicator && (communicator->transport->size > 1 || communicator->transport->to_itself);
+}
 
 /* `all` (size, bytes) receives the `bytes` of every rank. ERROR_DEVICE where a rank has not answered. */
 descent_status communicator_gather(struct descent_communicator *communicator, const void *own, int64_t bytes,
@@ -63,6 +67,10 @@ static inline int64_t options_micro_batches(const descent_train_options *options
 }
 static inline int64_t options_own_micro_batches(const descent_train_options *options) {
   return options_micro_batches(options) / options_ranks(options);
+}
+/* Is a step computed by the ranges micro_batch and finish, not by train? */
+static inline bool options_cut_steps(const descent_train_options *options) {
+  return options_micro_batches(options) > 1 || communicator_exchanges(options->ranks.communicator);
 }
 
 #endif

@@ -29,12 +29,13 @@ static void free_single(struct transport *transport, bool broken) {
   free(transport);
 }
 
-static descent_status open_single(struct transport **transport) {
+static descent_status open_single(bool to_itself, struct transport **transport) {
   struct transport *single = memory_allocate(1, sizeof *single, "the communicator");
   if (!single) return DESCENT_ERROR_MEMORY;
   *single = (struct transport){.interface = TRANSPORT_INTERFACE,
                                .size = 1,
                                .local_size = 1,
+                               .to_itself = to_itself,
                                .exchange = exchange_nothing,
                                .abort = abort_nothing,
                                .close = free_single};
@@ -126,12 +127,12 @@ descent_status descent_communicator_open(const char *kind, double seconds, desce
   if (!communicator) return argument_refuse("communicator");
   if (!(seconds > 0) || !isfinite(seconds))
     return status_set(DESCENT_ERROR_ARGUMENT, "seconds %g: must be a number above 0", seconds);
-  if (strcmp(kind, "single") == 0)
-    status = open_single(&transport);
+  if (strcmp(kind, "single") == 0 || strcmp(kind, "self") == 0)
+    status = open_single(strcmp(kind, "self") == 0, &transport);
   else if (strcmp(kind, "mpi") == 0)
     status = open_mpi(&transport);
   else
-    status = status_set(DESCENT_ERROR_ARGUMENT, "unknown kind '%s' (known: single, mpi)", kind);
+    status = status_set(DESCENT_ERROR_ARGUMENT, "unknown kind '%s' (known: single, self, mpi)", kind);
   if (status != DESCENT_OK) return status;
   status = communicator_create(transport, seconds, &opened);
   if (status != DESCENT_OK) return status;

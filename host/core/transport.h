@@ -15,13 +15,14 @@ struct message {
   int64_t bytes;
 };
 
-enum { TRANSPORT_INTERFACE = 1, TRANSPORT_HOST = 64 };
+enum { TRANSPORT_INTERFACE = 2, TRANSPORT_HOST = 64 };
 
 struct transport {
   int interface; /* TRANSPORT_INTERFACE of the build */
   int rank, size;
   int local_rank, local_size; /* among the ranks of this host */
   char host[TRANSPORT_HOST];  /* with its domain, where the system has it */
+  bool to_itself;             /* one rank, whose device exchanges gradients as if there were others */
   /* Sends and receives the messages, in any order among them, and waits for all. After `seconds` without any progress:
    * false, with the rank that is lost in *silent, the same on all others where the transport can tell; -1 in *silent: the transport itself failed, `reason`
    * says how. A message of another length than is expected is such a failure. */

@@ -498,10 +498,10 @@ static descent_status build(struct builder s, int64_t batch, struct plan **plan,
   TRY(add_state(&s));
   TRY(add_batch(&s));
   if (options && has_part(&s, PLAN_PART_MICRO_BATCHES)) {
-    if (options_ranks(options) > 1) s.plan->communicator = options->ranks.communicator;
+    if (communicator_exchanges(options->ranks.communicator)) s.plan->communicator = options->ranks.communicator;
     s.plan->micro_batch = append_micro_batch(&s, false);
-    s.plan->micro_batch_with_statistics = append_micro_batch(&s, true);
     s.plan->finish = append_finish(&s, false);
+    s.plan->micro_batch_with_statistics = append_micro_batch(&s, true);
     s.plan->finish_with_statistics = append_finish(&s, true);
   } else if (options) {
     const struct step_ranges train = append_train(&s, false), with_statistics = append_train(&s, true);

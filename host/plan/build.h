@@ -37,6 +37,11 @@ void plan_free(struct plan *plan);
  * each output is written once, in the precision in which it is stored. */
 void plan_op_cost(const struct plan *plan, const struct plan_op *op, int64_t rows, double *flops, double *bytes);
 
+/* The bytes that a rank sends to others in an op, as many as it receives: 0 but for allreduce, where each of R ranks sends
+ * the others their slices of the gradients and its slice of the sum, 2 (R - 1) / R of them, and J. One rank that exchanges
+ * with itself sends all of them twice. */
+double plan_link_bytes(const struct plan *plan, const struct plan_op *op);
+
 /* The same of a group of ops in one kernel: those of the range whose entries of `group` (range.count) are `number`.
  * Flops are the sum over the ops. Bytes: what the group reads before it writes it, once, and what it writes, once, if
  * it is state, an op of the range outside the group reads it, or it is the result P. Values that stay inside the group

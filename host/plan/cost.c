@@ -1,4 +1,5 @@
 /* The least work of each operation of the plan; bench derives its lower bounds on time from it. */
+#include "core/communicator.h"
 #include "plan/build.h"
 #include "plan/operations.h"
 
@@ -165,6 +166,12 @@ void plan_op_cost(const struct plan *plan, const struct plan_op *op, int64_t row
   }
   *flops = cost.flops;
   *bytes = cost.bytes;
+}
+
+double plan_link_bytes(const struct plan *plan, const struct plan_op *op) {
+  if (op->kind != OP_ALLREDUCE || !communicator_exchanges(plan->communicator)) return 0;
+  const double ranks = communicator_size(plan->communicator), others = ranks > 1 ? ranks - 1 : 1;
+  return others * (2 * (double)op->allreduce.n * FLOAT / ranks + (double)sizeof(double));
 }
 
 /* ---- several operations in one kernel ---- */

@@ -59,6 +59,29 @@ static inline int plan_combine_levels(int64_t parts) {
   return levels;
 }
 
+/* Part `number` of the M that a step is cut into: rows [rows number / M, rows (number + 1) / M). It is the `place`th of
+ * the `own` parts that its rank computes. `weight_sum`: of the whole step's rows. */
+static inline struct plan_step plan_micro_batch(const struct plan_step *step, int64_t number, int64_t M, int place,
+                                                int own, double weight_sum) {
+  const int64_t begin = step->rows * number / M, end = step->rows * (number + 1) / M;
+  struct plan_step part = *step;
+  part.first_row += begin;
+  part.rows = end - begin;
+  part.batch_row = begin;
+  part.micro_batch = place;
+  part.micro_batches = own;
+  part.weight_sum = weight_sum;
+  return part;
+}
+
+/* The step as its finish range sees it, after its parts: no rows are left. */
+static inline struct plan_step plan_finish(const struct plan_step *step, int own) {
+  struct plan_step finish = *step;
+  finish.rows = 0;
+  finish.micro_batches = own;
+  return finish;
+}
+
 /* ---- the buffers of an operation ---- */
 
 enum plan_access { PLAN_READ = 1, PLAN_WRITE = 2, PLAN_UPDATE = PLAN_READ | PLAN_WRITE };

@@ -302,8 +302,9 @@ struct plan {
   /* A step in micro-batches: micro_batch once for each of them, then finish. `batch` is then that of a micro-batch. */
   struct plan_range micro_batch, micro_batch_with_statistics; /* gather .. the last dense_backward_weights, and combine
                                                               * where a rank has several */
-  struct plan_range finish, finish_with_statistics; /* allreduce if there are ranks, gradient_norm .. metrics */
-  struct descent_communicator *communicator;        /* of the ranks, borrowed; NULL: one rank */
+  struct plan_range finish,
+      finish_with_statistics;                /* allreduce if ranks exchange gradients, then gradient_norm .. metrics */
+  struct descent_communicator *communicator; /* of the ranks, borrowed; NULL: no gradients are exchanged */
 };
 
 struct permutation;          /* core/rng.h */

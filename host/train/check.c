@@ -68,7 +68,7 @@ static bool is_power_of_two(int64_t n) { return n > 0 && (n & (n - 1)) == 0; }
 static descent_status check_micro_batches(const descent_train_options *o) {
   const long long M = options_micro_batches(o);
   const int ranks = options_ranks(o);
-  if (M == 1) return DESCENT_OK;
+  if (!options_cut_steps(o)) return DESCENT_OK;
   if (o->callbacks.loss)
     return status_set(
         DESCENT_ERROR_ARGUMENT,
@@ -167,7 +167,7 @@ descent_status descent_train_options_check(const descent_train_options *options,
   TRY(device_check(device, "device"));
   TRY(complete_train_options(options, &complete));
   TRY(check_train_options(network, device, &complete));
-  TRY(plan_build_with(network, &complete, options_micro_batches(&complete) > 1 ? PLAN_PART_MICRO_BATCHES : 0, 1, &plan,
+  TRY(plan_build_with(network, &complete, options_cut_steps(&complete) ? PLAN_PART_MICRO_BATCHES : 0, 1, &plan,
                       &handles));
   TRY(program_check_support(device, plan));
 done:

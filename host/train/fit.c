@@ -73,8 +73,8 @@ static descent_status set_up(struct fit *f, descent_network *network, descent_de
     TRY(trainer_class_weights(network, &f->options, &class_weights));
   int64_t block = f->validation ? program_evaluation_block(network, device, f->validation->rows) : 0;
   TRY(micro_batches_create(network, &f->options, f->batch, class_weights, &f->cut));
-  const unsigned parts =
-      (f->options.callbacks.loss ? PLAN_PART_BACKWARD : 0) | (f->cut.total > 1 ? PLAN_PART_MICRO_BATCHES : 0);
+  const unsigned parts = (f->options.callbacks.loss ? PLAN_PART_BACKWARD : 0) |
+                         (options_cut_steps(&f->options) ? PLAN_PART_MICRO_BATCHES : 0);
   TRY(trainer_create(network, device, &f->options, parts, f->cut.rows, block, class_weights, &f->trainer));
   TRY(own_loss_create(network, &f->options, f->trainer->program.plan->batch, &f->own_loss));
   TRY(feed_open(f));
@@ -181,7 +181,7 @@ done:
 static descent_status check_steps(struct fit *f, struct plan_step *steps, int64_t count, double scalars[SCALAR_SLOTS]) {
   const struct program *program = &f->trainer->program;
   descent_status status;
-  if (f->cut.total == 1) return trainer_check(f->trainer, steps, count, f->at.epoch, scalars);
+  if (!options_cut_steps(&f->options)) return trainer_check(f->trainer, steps, count, f->at.epoch, scalars);
   TRY(program_read(program, program->at.scalars, 0, SCALAR_SLOTS, PLAN_F64, scalars));
   /* From here on all ranks know of the bad step, and wait for each other's explanation. */
   const int64_t bad = trainer_bad_step(steps, count, scalars);
@@ -201,7 +201,7 @@ static descent_status run_steps(struct fit *f, int64_t count) {
   fill_steps(f, count, steps);
   if (f->own_loss.function)
     TRY(run_own_step(f, steps, with_statistics));
-  else if (f->cut.total > 1)
+  else if (options_cut_steps(&f->options))
     TRY(micro_batches_run(f, steps, count, with_statistics));
   else
     TRY(program_run(program, with_statistics ? program->plan->train_with_statistics : program->plan->train, steps,

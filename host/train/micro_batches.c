@@ -8,6 +8,7 @@
 #include "core/memory.h"
 #include "core/status.h"
 #include "data/dataset.h"
+#include "plan/operations.h"
 #include "train/fit.h"
 
 /* ---- set-up ----------------------------------------------------------------------------------------------------- */
@@ -30,7 +31,7 @@ descent_status micro_batches_create(const descent_network *network, const descen
   cut->own = (int)options_own_micro_batches(options);
   cut->first = cut->own * communicator_rank(options->ranks.communicator);
   cut->rows = (batch - 1) / M + 1;
-  if (M == 1) goto done;
+  if (!options_cut_steps(options)) goto done;
   cut->steps = memory_allocate(cut->own, sizeof *cut->steps, "micro-batches");
   cut->statistics = memory_allocate((M + cut->own) * layers, sizeof *cut->statistics, "statistics of micro-batches");
   cut->active = memory_allocate((options_ranks(options) + 1) * widest, sizeof *cut->active, "marks of active units");
@@ -72,29 +73,12 @@ static double weight_of(const struct fit *f, const struct plan_step *step) {
   return sum;
 }
 
-/* This rank's parts of the step. Part i of M has rows [rows i / M, rows (i + 1) / M). */
+/* This rank's parts of the step. */
 static void cut_step(const struct fit *f, const struct plan_step *step) {
   const struct micro_batches *cut = &f->cut;
   const double weight = weight_of(f, step);
-  for (int i = 0; i < cut->own; i++) {
-    const int64_t number = cut->first + i, M = cut->total;
-    const int64_t begin = step->rows * number / M, end = step->rows * (number + 1) / M;
-    cut->steps[i] = *step;
-    cut->steps[i].first_row += begin;
-    cut->steps[i].rows = end - begin;
-    cut->steps[i].batch_row = begin;
-    cut->steps[i].micro_batch = i;
-    cut->steps[i].micro_batches = cut->own;
-    cut->steps[i].weight_sum = weight;
-  }
-}
-
-/* The step as its finish range sees it: no rows are left. */
-static struct plan_step finish_of(const struct fit *f, const struct plan_step *step) {
-  struct plan_step finish = *step;
-  finish.rows = 0;
-  finish.micro_batches = f->cut.own;
-  return finish;
+  for (int i = 0; i < cut->own; i++)
+    cut->steps[i] = plan_micro_batch(step, cut->first + i, cut->total, i, cut->own, weight);
 }
 
 /* ---- a step that is not finite ---------------------------------------------------------------------------------- */
@@ -126,7 +110,7 @@ descent_status micro_batches_run(struct fit *f, const struct plan_step *steps, i
   const struct plan *plan = program->plan;
   descent_status status = DESCENT_OK;
   for (int64_t s = 0; s < n; s++) {
-    const struct plan_step finish = finish_of(f, &steps[s]);
+    const struct plan_step finish = plan_finish(&steps[s], f->cut.own);
     cut_step(f, &steps[s]);
     TRY(with_statistics ? micro_batches_run_with_statistics(f)
                         : program_run(program, plan->micro_batch, f->cut.steps, f->cut.own));

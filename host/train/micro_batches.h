@@ -9,7 +9,7 @@ struct fit;
 
 /* How steps are cut. */
 struct micro_batches {
-  int64_t total;                                              /* M; 1: steps are not cut */
+  int64_t total;                                              /* M */
   int own, first;                                             /* this rank computes parts first .. first + own - 1 */
   int64_t rows;                                               /* of the largest part */
   struct plan_step *steps;                                    /* (own) */

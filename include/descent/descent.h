@@ -301,8 +301,9 @@ DESCENT_TERM_MAP(DESCENT_DECLARE_TERM)
  * what is to be kept, and end the process. */
 typedef struct descent_communicator descent_communicator;
 
-/* Collective. "single" is this process alone; "mpi" are the ranks that a launcher such as mpirun or srun started, or one
- * rank without a launcher. Initialises MPI unless the program has. A rank that does not answer for `seconds` (> 0) counts
+/* Collective. "single" is this process alone; "self" is too, but it exchanges gradients with itself, which tests a GPU's way
+ * between ranks without a second GPU; "mpi" are the ranks that a launcher such as mpirun or srun started, or one rank
+ * without a launcher. Initialises MPI unless the program has. A rank that does not answer for `seconds` (> 0) counts
  * as lost; they must cover what ranks wait for, such as the writing of a checkpoint by rank 0. ERROR_ARGUMENT for another
  * kind or time; ERROR_DEVICE without MPI, where a rank does not answer and where ranks have different versions of the
  * library. */
@@ -1302,7 +1303,8 @@ typedef struct descent_bench_row {
   const char *operation; /* "layers 1 to 5": several that one kernel computes; "step", "prediction": the whole */
   double seconds;        /* median per step */
   double flops, bytes;   /* counted: least work of the operation; of a kernel, without what stays inside it */
-  double floor_seconds;  /* max(flops / peak flops, bytes / peak bandwidth) */
+  double link_bytes;     /* sent to other ranks, and as many received; allreduce only */
+  double floor_seconds;  /* max(flops / peak flops, bytes / peak bandwidth, link_bytes / link bandwidth) */
   double gemm_seconds;   /* the operation's matrix product alone, or all of it if one kernel does it; 0: no product */
   const char *path;      /* GPU: how the operation is computed, "cublaslt+epilogue"; "" where there is one way only */
 } descent_bench_row;
@@ -1310,6 +1312,7 @@ typedef struct descent_bench_row {
 typedef struct descent_bench_result {
   double peak_flops;     /* per second, measured: a large matrix product on this device */
   double peak_bandwidth; /* bytes per second, measured: a large copy */
+  double link_bandwidth; /* bytes per second that each rank sends while all do, measured: large messages; 0: one rank */
   double step_seconds;   /* median over repetitions of the whole step */
   double step_seconds_min, step_seconds_max;
   double gemm_seconds; /* all matrix products of a step, alone */

@@ -298,7 +298,7 @@ TEST(Communicator, OfOneProcessIsRankZeroOfOneWithAllItsCores) {
 TEST(Communicator, RefusesOtherKindsAndTimes) {
   descent_communicator *c = nullptr;
   EXPECT_EQ(descent_communicator_open("nccl", 1, &c), DESCENT_ERROR_ARGUMENT);
-  EXPECT_STREQ(descent_last_error(), "unknown kind 'nccl' (known: single, mpi)");
+  EXPECT_STREQ(descent_last_error(), "unknown kind 'nccl' (known: single, self, mpi)");
   for (const double seconds : {0.0, -1.0, static_cast<double>(kNan), static_cast<double>(kInfinity)})
     EXPECT_EQ(descent_communicator_open("single", seconds, &c), DESCENT_ERROR_ARGUMENT) << seconds;
   EXPECT_EQ(c, nullptr);

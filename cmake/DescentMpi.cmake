@@ -23,5 +23,6 @@ if(DESCENT_MPI_BUILT)
   target_include_directories(descent_mpi PRIVATE include host)
   target_link_libraries(descent_mpi PRIVATE MPI::MPI_C)
   set_target_properties(descent_mpi PROPERTIES PREFIX lib)
-  set_property(SOURCE host/core/ranks.c APPEND PROPERTY COMPILE_DEFINITIONS DESCENT_MPI_BUILT)
+  set_property(SOURCE host/core/ranks.c host/core/version.c APPEND PROPERTY COMPILE_DEFINITIONS
+    DESCENT_MPI_BUILT="MPI ${MPI_C_VERSION}")
 endif()

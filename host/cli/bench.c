@@ -176,10 +176,16 @@ static int print_result(const struct bench_command *bench, const descent_device 
 
 /* ---- the command ---- */
 
+static void print_start(const struct subject *subject, const descent_device *device) {
+  if (subject->job.rank > 0) return;
+  text_print(stderr, "device: %s\n", descent_device_description(device));
+  subject_print_ranks(subject);
+}
+
 static int measure(const struct bench_command *bench, const descent_network *network, descent_device *device) {
   struct rows rows = {0};
   descent_bench_result result;
-  text_print(stderr, "device: %s\n", descent_device_description(device));
+  print_start(&bench->subject, device);
   const descent_train_options *options = &bench->subject.training.train;
   const double seconds = bench->choice.seconds;
   const descent_predict_options predict = device_choice_predict_options(&bench->subject.device);
@@ -200,17 +206,35 @@ static int measure(const struct bench_command *bench, const descent_network *net
   return code;
 }
 
-static int run(void *values, const struct arguments *arguments) {
-  struct bench_command *bench = values;
-  descent_network *network = NULL;
-  descent_device *device = NULL;
+/* A prediction has no gradients, which are all that ranks exchange. */
+static int check_prediction(const struct bench_command *bench, const struct launcher *launcher) {
+  const struct subject *const s = &bench->subject;
+  int first, last;
+  const char *const set = training_choice_set(&s->training, &bench->defaults.training);
+  if (set) return fail(command, EXIT_USAGE, "--%s applies to training only: omit it with --predict", set);
+  if (strcmp(s->ranks.ranks, "self") == 0)
+    return fail(command, EXIT_USAGE, "--ranks self applies to training only: omit it with --predict");
+  if (strcmp(s->ranks.ranks, "off") == 0) return EXIT_DONE;
+  if (launcher->size > 1)
+    return fail(command, EXIT_USAGE, "--predict: runs as one process: start it without %s", launcher->name);
+  if (launcher_gpus(s->device.device, &first, &last))
+    return fail(command, EXIT_USAGE, "--predict: runs as one process: choose one GPU, not --device %s",
+                s->device.device);
+  return EXIT_DONE;
+}
+
+static int check(const struct bench_command *bench, const struct launcher *launcher) {
   if (strcmp(bench->subject.training.batch_size, "all") == 0)
     return fail(command, EXIT_USAGE, "--batch-size all: there is no data here; give a number");
-  const char *const set =
-      bench->choice.predict ? training_choice_set(&bench->subject.training, &bench->defaults.training) : NULL;
-  if (set) return fail(command, EXIT_USAGE, "--%s applies to training only: omit it with --predict", set);
-  int code = subject_open(command, arguments, &bench->subject, &bench->defaults, &network, &device);
-  if (code == EXIT_DONE) code = measure(bench, network, device);
+  return bench->choice.predict ? check_prediction(bench, launcher) : EXIT_DONE;
+}
+
+static int run(struct bench_command *bench, const struct command_syntax *bench_syntax,
+               const struct arguments *arguments) {
+  descent_network *network = NULL;
+  descent_device *device = NULL;
+  int code = subject_open(bench_syntax, arguments, &bench->subject, &bench->defaults, &network, &device);
+  if (code == EXIT_DONE) code = job_agree(command, &bench->subject.job, measure(bench, network, device));
   descent_device_close(device);
   descent_network_free(network);
   return code;
@@ -218,7 +242,7 @@ static int run(void *values, const struct arguments *arguments) {
 
 int command_bench(int argc, char **argv) {
   struct bench_command bench = {
-      .defaults = {{784, 10, "auto"}, NETWORK_CHOICE_INIT, DEVICE_CHOICE_INIT, TRAINING_CHOICE_INIT},
+      .defaults = SUBJECT_CHOICE_INIT(784, 10),
       .choice = {.seconds = 5},
   };
   bench.defaults.network.hidden = "128,64";
@@ -251,5 +275,13 @@ int command_bench(int argc, char **argv) {
       .sets = sets,
       .n_sets = sizeof sets / sizeof *sets,
   };
-  return options_run(&syntax, argc, argv, run, &bench);
+  const struct launcher launcher = launcher_find();
+  struct arguments arguments;
+  int code = subject_read(&syntax, &launcher, argc, argv, &bench.subject, &arguments);
+  if (code == EXIT_DONE) return code; /* --help */
+  if (code == OPTIONS_CONTINUE) code = check(&bench, &launcher);
+  code = subject_connect(command, &launcher, argc, argv, code, &bench.subject);
+  if (code == EXIT_DONE) code = run(&bench, &syntax, &arguments);
+  job_close(&bench.subject.job);
+  return code;
 }

@@ -148,6 +148,15 @@ const struct setting tuning_options[] = {
         0),
     ROW_END,
 };
+const struct setting micro_batch_options[] = {
+    ROW_HEADING("Micro-batches and ranks:"),
+    ROW_INTEGER(
+        "micro-batches", "M", AT(train.ranks.micro_batches),
+        "Compute the gradient of a step in M parts of --batch-size / M rows, one after another, so that it needs the "
+        "memory of one part; 0: one part for each rank",
+        0, 0, 1e9),
+    ROW_END,
+};
 #undef AT
 
 static bool is_set(const struct setting *o, const struct training_choice *choice,
@@ -166,7 +175,7 @@ static bool is_set(const struct setting *o, const struct training_choice *choice
 }
 
 const char *training_choice_set(const struct training_choice *choice, const struct training_choice *defaults) {
-  const struct setting *const tables[] = {optimizer_options, tuning_options};
+  const struct setting *const tables[] = {optimizer_options, tuning_options, micro_batch_options};
   for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
     for (const struct setting *o = tables[t]; o->kind != OPTION_END; o++) {
       const bool of_any = o->offset == offsetof(struct training_choice, batch_size) ||

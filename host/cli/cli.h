@@ -110,7 +110,8 @@ struct training_choice {
 #define TRAINING_CHOICE_INIT \
   { descent_train_options_default(), "32", "constant", 0, false }
 extern const struct setting optimizer_options[];
-extern const struct setting tuning_options[]; /* follows device_options, under their heading */
+extern const struct setting tuning_options[];      /* follows device_options, under their heading */
+extern const struct setting micro_batch_options[]; /* precedes rank_options */
 
 /* The name of an option of training that differs from `defaults`, other than the batch size, the seed and the device's.
  * NULL: none. Called before training_choice_resolve. */

@@ -9,20 +9,30 @@
 
 #define AT(member) offsetof(struct rank_choice, member)
 const struct setting rank_options[] = {
-    ROW_HEADING("Ranks:"),
-    ROW_TEXT("ranks", "auto|off", AT(ranks),
-             "auto: the processes that mpirun or srun started train one network together, and --device cuda:0-3 starts "
-             "four of them through mpirun, one for each GPU; off: each process trains alone",
+    ROW_TEXT("ranks", "auto|off|self", AT(ranks),
+             "auto: the processes that mpirun or srun started work together, and --device cuda:0-3 starts four of them "
+             "through mpirun, one for each GPU; off: each process works alone; self: one process exchanges gradients "
+             "with itself, which tests NCCL on one GPU",
              OPTION_UNRECORDED),
-    ROW_REAL("comm-timeout", "SECONDS", AT(seconds), "How long a rank may not answer before the training ends",
+    ROW_REAL("comm-timeout", "SECONDS", AT(seconds), "How long a rank may not answer before all end",
              OPTION_UNRECORDED | OPTION_OPEN_LOW, 0, 1e9),
     ROW_END,
 };
 #undef AT
 
-int rank_choice_check(const char *command, const struct rank_choice *choice) {
-  if (strcmp(choice->ranks, "auto") == 0 || strcmp(choice->ranks, "off") == 0) return EXIT_DONE;
-  return fail(command, EXIT_USAGE, "--ranks '%s': must be auto or off", choice->ranks);
+static bool is_off(const struct rank_choice *choice) { return strcmp(choice->ranks, "off") == 0; }
+static bool is_self(const struct rank_choice *choice) { return strcmp(choice->ranks, "self") == 0; }
+
+int rank_choice_check(const char *command, const struct launcher *launcher, const struct rank_choice *choice,
+                      const char *device) {
+  int first, last;
+  if (strcmp(choice->ranks, "auto") != 0 && !is_off(choice) && !is_self(choice))
+    return fail(command, EXIT_USAGE, "--ranks '%s': must be auto, off or self", choice->ranks);
+  if (is_self(choice) && launcher->size > 1)
+    return fail(command, EXIT_USAGE, "--ranks self: runs as one process: start it without %s", launcher->name);
+  if (is_self(choice) && launcher_gpus(device, &first, &last))
+    return fail(command, EXIT_USAGE, "--ranks self: runs as one process: choose one GPU, not --device %s", device);
+  return EXIT_DONE;
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
@@ -46,7 +56,7 @@ static int cannot_connect(const char *command, const struct launcher *launcher) 
   const size_t length = strlen(text);
   if (strncmp(text, "no MPI", strlen("no MPI")) == 0)
     snprintf(text + length, sizeof text - length,
-             " (%s started %d processes; --ranks off lets each of them train alone)", launcher->name, launcher->size);
+             " (%s started %d processes; --ranks off lets each of them work alone)", launcher->name, launcher->size);
   return cannot_open(command, launcher, text);
 }
 
@@ -60,12 +70,25 @@ static int cannot_count(const char *command, const struct launcher *launcher, in
   return cannot_open(command, launcher, text);
 }
 
+int job_start(const char *command, const struct launcher *launcher, const struct rank_choice *choice,
+              const char *device, int argc, char **argv) {
+  int first, last;
+  if (launcher->size > 1 || is_off(choice) || !launcher_gpus(device, &first, &last)) return EXIT_DONE;
+  return launcher_start(command, device, first, last, argc, argv);
+}
+
+static int open_alone(const char *command, const struct rank_choice *choice, int code, struct job *job) {
+  if (code != EXIT_DONE || !is_self(choice)) return code;
+  const descent_status status = descent_communicator_open("self", choice->seconds, &job->communicator);
+  return status == DESCENT_OK ? code : fail_status(command, status);
+}
+
 int job_open(const char *command, const struct launcher *launcher, const struct rank_choice *choice, int code,
              struct job *job) {
   descent_communicator *communicator = NULL;
   *job = (struct job){NULL, 0, 1, choice->seconds};
-  if (launcher->size == 1) return code;
-  if (strcmp(choice->ranks, "off") == 0) {
+  if (launcher->size == 1) return open_alone(command, choice, code, job);
+  if (is_off(choice)) {
     messages_print();
     return code;
   }
@@ -194,6 +217,17 @@ static int report_difference(const char *command, const struct job *job, const c
                   descent_communicator_host(job->communicator, 0));
   cJSON_Delete(first);
   return code;
+}
+
+cJSON *job_describe(const cJSON *record, const descent_device *device) {
+  cJSON *object = cJSON_Duplicate(record, true);
+  const char *name = descent_device_name(device);
+  char kind[JOB_DEVICE_SIZE];
+  snprintf(kind, sizeof kind, "%.*s", (int)strcspn(name, ":"), name);
+  cJSON_DeleteItemFromObjectCaseSensitive(object, "device");
+  if (cJSON_AddStringToObject(object, "the device", kind)) return object;
+  cJSON_Delete(object);
+  return NULL;
 }
 
 int job_compare(const char *command, const struct job *job, const cJSON *description) {

@@ -1,4 +1,4 @@
-/* A training on several ranks, as the command sees it: rank 0 prints and writes, and all ranks end with one exit code. */
+/* A command on several ranks, as it sees them: rank 0 prints and writes, and all ranks end with one exit code. */
 #ifndef DESCENT_CLI_JOB_H
 #define DESCENT_CLI_JOB_H
 
@@ -8,24 +8,30 @@
 #include "cli/launcher.h"
 
 struct rank_choice {
-  const char *ranks; /* "auto" or "off" */
+  const char *ranks; /* "auto", "off" or "self" */
   double seconds;
 };
 enum { RANK_TIMEOUT = 300 };
 #define RANK_CHOICE_INIT \
   { "auto", RANK_TIMEOUT }
-extern const struct setting rank_options[];
+extern const struct setting rank_options[]; /* follows micro_batch_options, under their heading */
 
-/* The texts of the choice; EXIT_DONE or the exit code. */
-int rank_choice_check(const char *command, const struct rank_choice *choice);
+/* Whether the choice can be had with this launcher and device; EXIT_DONE or the exit code. */
+int rank_choice_check(const char *command, const struct launcher *launcher, const struct rank_choice *choice,
+                      const char *device);
 
 struct job {
-  descent_communicator *communicator; /* NULL: one rank */
+  descent_communicator *communicator; /* NULL: one rank, which exchanges nothing */
   int rank, size;
   double seconds; /* after which a rank counts as lost */
 };
 
-/* Connects the ranks that the launcher started, unless the choice is off. `code` is how reading the options ended here.
+/* Where `device` is a range of GPUs and there is no launcher, starts a rank for each: this process becomes mpirun.
+ * EXIT_DONE where there is nothing to start, or the exit code. */
+int job_start(const char *command, const struct launcher *launcher, const struct rank_choice *choice,
+              const char *device, int argc, char **argv);
+
+/* Connects the ranks that the launcher started, unless the choice is off; with self, this process with itself. `code` is how reading the options ended here.
  * From here on failures are kept until job_agree, and notes are printed by rank 0 only. The exit code that all ranks
  * agree on. */
 int job_open(const char *command, const struct launcher *launcher, const struct rank_choice *choice, int code,
@@ -36,7 +42,10 @@ void job_close(struct job *job);
  * Where a rank does not answer, it ends the processes of all ranks. */
 int job_agree(const char *command, const struct job *job, int code);
 
-/* Collective: whether every rank describes its training as rank 0 does, in an object of numbers and texts. */
+/* A recorded configuration as job_compare takes it: without what may differ between ranks, and with the kind of the
+ * device. NULL: out of memory. The caller deletes it. */
+cJSON *job_describe(const cJSON *record, const descent_device *device);
+/* Collective: whether every rank describes its work as rank 0 does, in an object of numbers and texts. */
 int job_compare(const char *command, const struct job *job, const cJSON *description);
 
 /* This rank's threads and its GPU, by its place among the ranks of its host, in `choice`; `name` has room for the device.

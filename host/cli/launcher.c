@@ -56,7 +56,7 @@ int launcher_count_gpus(void) {
 }
 
 static int start(const char *command, const char *device, int ranks, int argc, char **argv) {
-  enum { BEFORE = 4 }; /* mpirun -n N descent */
+  enum { BEFORE = 4 }; /* mpirun -n N PROGRAM */
   char path[PATH_MAX], number[16];
   const ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
   char **arguments = calloc((size_t)argc + BEFORE + 1, sizeof *arguments);
@@ -70,8 +70,7 @@ static int start(const char *command, const char *device, int ranks, int argc, c
   arguments[1] = (char[]){"-n"};
   arguments[2] = number;
   arguments[3] = path;
-  arguments[4] = (char[]){"train"};
-  for (int i = 1; i < argc; i++) arguments[BEFORE + i] = argv[i];
+  for (int i = 0; i < argc; i++) arguments[BEFORE + i] = argv[i];
   execvp(arguments[0], arguments);
   free(arguments);
   if (errno == ENOENT)

@@ -16,8 +16,8 @@ bool launcher_gpus(const char *device, int *first, int *last);
 /* How many GPUs this machine has; -1, with the library's error set, where that is unknown. */
 int launcher_count_gpus(void);
 
-/* Replaces this process by mpirun, which starts `descent train` with the same arguments once for each GPU from first to
- * last. Returns the exit code after a line about what is wrong. */
+/* Replaces this process by mpirun, which starts the subcommand argv[0] with the same arguments once for each GPU from first
+ * to last. Returns the exit code after a line about what is wrong. */
 int launcher_start(const char *command, const char *device, int first, int last, int argc, char **argv);
 
 #endif

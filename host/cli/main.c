@@ -17,14 +17,15 @@
 struct subcommand {
   const char *name; /* as argv[0] of the subcommand: "descent train" */
   int (*run)(int argc, char **argv);
-  bool trains; /* on several ranks; other commands would do the same work and replace each other's files */
+  bool on_ranks; /* connects the ranks of a launcher; other commands would do the same work and replace each other's
+                  * files */
 };
 
 static const struct subcommand subcommands[] = {
     {"descent train", command_train, true},      {"descent evaluate", command_evaluate, false},
     {"descent predict", command_predict, false}, {"descent export", command_export, false},
-    {"descent info", command_info, false},       {"descent verify", command_verify, false},
-    {"descent convert", command_convert, false}, {"descent bench", command_bench, false},
+    {"descent info", command_info, false},       {"descent verify", command_verify, true},
+    {"descent convert", command_convert, false}, {"descent bench", command_bench, true},
     {"descent devices", command_devices, false}, {"descent plot", command_plot, false},
 };
 
@@ -56,42 +57,53 @@ static bool asks_for_help(int argc, char **argv) {
   return false;
 }
 
-/* Under a launcher of several ranks, which are for training, only rank 0 prints. A training itself sees to that. */
-static void silence(const struct launcher *launcher, int argc, char **argv) {
-  const bool trains = argc > 1 && strcmp(argv[1], "train") == 0;
-  if (launcher->rank == 0 || (trains && !asks_for_help(argc, argv))) return;
+static const size_t prefix = sizeof "descent " - 1;
+
+/* NULL: there is none of this name. */
+static const struct subcommand *find(const char *name) {
+  for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++)
+    if (strcmp(name, subcommands[i].name + prefix) == 0) return &subcommands[i];
+  return NULL;
+}
+
+/* Under a launcher of several ranks only rank 0 prints. Commands that connect the ranks see to that themselves. */
+static void silence(const struct launcher *launcher, const struct subcommand *subcommand, int argc, char **argv) {
+  if (launcher->rank == 0 || (subcommand && subcommand->on_ranks && !asks_for_help(argc, argv))) return;
   if (!freopen("/dev/null", "w", stdout) || !freopen("/dev/null", "w", stderr)) return; /* prints, then */
 }
 
 static int run(const struct subcommand *subcommand, const struct launcher *launcher, int argc, char **argv) {
-  if (subcommand->trains || launcher->size == 1 || asks_for_help(argc, argv)) return subcommand->run(argc, argv);
+  if (subcommand->on_ranks || launcher->size == 1 || asks_for_help(argc, argv)) return subcommand->run(argc, argv);
   return fail(subcommand->name, EXIT_USAGE, "runs as one process: start it without %s", launcher->name);
 }
 
+static int misspelt(const char *word) {
+  const char *meant = NULL;
+  int fewest = INT_MAX;
+  for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++) {
+    const char *name = subcommands[i].name + prefix;
+    int edits;
+    if (word_resembles(word, strlen(word), name, &edits) && edits < fewest) {
+      fewest = edits;
+      meant = name;
+    }
+  }
+  if (meant)
+    return fail(syntax.name, EXIT_USAGE, "unknown command '%s': did you mean %s? (see descent --help)", word, meant);
+  return fail(syntax.name, EXIT_USAGE, "unknown command '%s' (see descent --help)", word);
+}
+
 static int dispatch(int argc, char **argv) {
-  static const size_t prefix = sizeof "descent " - 1;
   const struct launcher launcher = launcher_find();
-  silence(&launcher, argc, argv);
+  const struct subcommand *const subcommand = argc < 2 ? NULL : find(argv[1]);
+  silence(&launcher, subcommand, argc, argv);
   if (argc < 2) return fail(syntax.name, EXIT_USAGE, "missing command (see descent --help)");
   if (argv[1][0] == '-') {
     struct arguments arguments;
     char *only[] = {argv[0], argv[1], NULL};
     return options_parse(&syntax, 2, only, NULL, 0, &arguments);
   }
-  const char *meant = NULL;
-  int fewest = INT_MAX;
-  for (size_t i = 0; i < sizeof subcommands / sizeof *subcommands; i++) {
-    const char *name = subcommands[i].name + prefix;
-    int edits;
-    if (strcmp(argv[1], name) == 0) return run(&subcommands[i], &launcher, argc - 1, argv + 1);
-    if (word_resembles(argv[1], strlen(argv[1]), name, &edits) && edits < fewest) {
-      fewest = edits;
-      meant = name;
-    }
-  }
-  if (meant)
-    return fail(syntax.name, EXIT_USAGE, "unknown command '%s': did you mean %s? (see descent --help)", argv[1], meant);
-  return fail(syntax.name, EXIT_USAGE, "unknown command '%s' (see descent --help)", argv[1]);
+  return subcommand ? run(subcommand, &launcher, argc - 1, argv + 1) : misspelt(argv[1]);
 }
 
 /* A closed standard descriptor would be reused for the next file opened, such as a model, which would then be printed

@@ -1,7 +1,12 @@
-/* What to check or to time: a network from a file or from options, and a device. */
+/* What to check or to time: a network from a file or from options, a device, and the ranks of a step. */
 #include "cli/subject.h"
 
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
+
+#include "cli/summary.h"
 
 #define AT(member) offsetof(struct subject_choice, member)
 enum { WIDEST = 1 << 30 };
@@ -49,9 +54,66 @@ static int open_network(const char *command, const struct arguments *arguments, 
   return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
 }
 
-int subject_open(const char *command, const struct arguments *arguments, struct subject *chosen,
-                 const struct subject *defaults, descent_network **network, descent_device **device) {
+/* ---- ranks ------------------------------------------------------------------------------------------------------- */
+
+int subject_read(const struct command_syntax *syntax, const struct launcher *launcher, int argc, char **argv,
+                 const struct subject *chosen, struct arguments *arguments) {
+  if (launcher->size > 1) messages_keep(launcher->rank > 0);
+  const int code = options_parse(syntax, argc, argv, NULL, 0, arguments);
+  if (code != OPTIONS_CONTINUE) return code;
+  const int checked = rank_choice_check(syntax->name, launcher, &chosen->ranks, chosen->device.device);
+  return checked == EXIT_DONE ? OPTIONS_CONTINUE : checked;
+}
+
+int subject_connect(const char *command, const struct launcher *launcher, int argc, char **argv, int code,
+                    struct subject *chosen) {
+  if (code == EXIT_DONE) code = job_start(command, launcher, &chosen->ranks, chosen->device.device, argc, argv);
+  code = job_open(command, launcher, &chosen->ranks, code, &chosen->job);
+  if (code == EXIT_DONE && chosen->job.rank > 0 && !freopen("/dev/null", "w", stdout))
+    return fail(command, EXIT_RUN, "/dev/null: cannot write: %s", strerror(errno));
+  return code;
+}
+
+/* The options, the kind of device and the shape of the network, which may come from a file. */
+static int compare(const struct command_syntax *syntax, const struct subject *chosen, const descent_network *network,
+                   const descent_device *device) {
+  cJSON *record = options_record(syntax), *object = job_describe(record, device);
+  char shape[512];
+  bool whole = object != NULL;
+  if (whole && network) {
+    summary_shape(network, shape, sizeof shape);
+    whole = cJSON_AddStringToObject(object, "the network", shape) != NULL;
+  }
+  const int code = job_compare(syntax->name, &chosen->job, whole ? object : NULL);
+  cJSON_Delete(record);
+  cJSON_Delete(object);
+  return code;
+}
+
+void subject_print_ranks(const struct subject *chosen) {
+  const descent_train_options *const train = &chosen->training.train;
+  if (chosen->job.communicator)
+    summary_ranks(stderr, "ranks: ", chosen->job.communicator, train);
+  else if (train->ranks.micro_batches > 1)
+    fprintf(stderr, "micro-batches: %" PRId64 "\n", train->ranks.micro_batches);
+}
+
+static int open_here(const char *command, const struct arguments *arguments, struct subject *chosen,
+                     const struct subject *defaults, descent_network **network, descent_device **device) {
   int code = training_choice_resolve(command, &chosen->training, &chosen->device);
   if (code == EXIT_DONE && network) code = open_network(command, arguments, chosen, defaults, network);
-  return code == EXIT_DONE ? device_choice_open(command, &chosen->device, device) : code;
+  if (code == EXIT_DONE) code = job_choose_device(command, &chosen->job, &chosen->device, chosen->device_name);
+  if (code == EXIT_DONE) code = device_choice_open(command, &chosen->device, device);
+  chosen->training.train.ranks.communicator = chosen->job.communicator;
+  return code;
+}
+
+int subject_open(const struct command_syntax *syntax, const struct arguments *arguments, struct subject *chosen,
+                 const struct subject *defaults, descent_network **network, descent_device **device) {
+  const struct job *const job = &chosen->job;
+  int code = open_here(syntax->name, arguments, chosen, defaults, network, device);
+  code = job_agree(syntax->name, job, code);
+  if (code == EXIT_DONE && job->size > 1) code = compare(syntax, chosen, network ? *network : NULL, *device);
+  if (code == EXIT_DONE && job->rank == 0) messages_print(); /* from here on rank 0 reports */
+  return code;
 }

@@ -235,13 +235,11 @@ static bool is_mapped(const char *path) {
   return length > n && strcmp(path + length - n, ending) == 0;
 }
 
-static void print_ranks(FILE *stream, const descent_communicator *c, const char *data_path,
-                        const descent_train_options *t) {
+static void print_hosts(FILE *stream, const descent_communicator *c) {
   const int size = descent_communicator_size(c);
-  const int64_t micro_batches = t->ranks.micro_batches ? t->ranks.micro_batches : size;
   int hosts = 0, shown = 0;
   for (int r = 0; r < size; r++) hosts += ranks_of_host(c, r) > 0;
-  fprintf(stream, "ranks       %d on %d host%s (", size, hosts, hosts == 1 ? "" : "s");
+  fprintf(stream, " on %d host%s (", hosts, hosts == 1 ? "" : "s");
   for (int r = 0; r < size && shown <= NAMES_SHOWN; r++) {
     const int n = ranks_of_host(c, r);
     if (n == 0) continue;
@@ -251,8 +249,24 @@ static void print_ranks(FILE *stream, const descent_communicator *c, const char 
     else
       fputs("...", stream);
   }
-  fprintf(stream, "), %" PRId64 " micro-batches\n", micro_batches);
-  if (is_mapped(data_path)) return;
+  fputc(')', stream);
+}
+
+void summary_ranks(FILE *stream, const char *title, const descent_communicator *c, const descent_train_options *t) {
+  const int size = descent_communicator_size(c);
+  const int64_t micro_batches = t->ranks.micro_batches ? t->ranks.micro_batches : size;
+  fprintf(stream, "%s%d", title, size);
+  if (size == 1)
+    fputs(", which exchanges gradients with itself", stream);
+  else
+    print_hosts(stream, c);
+  fprintf(stream, ", %" PRId64 " micro-batch%s\n", micro_batches, micro_batches == 1 ? "" : "es");
+}
+
+static void print_ranks(FILE *stream, const descent_communicator *c, const char *data_path,
+                        const descent_train_options *t) {
+  summary_ranks(stream, "ranks       ", c, t);
+  if (descent_communicator_size(c) == 1 || is_mapped(data_path)) return;
   text_print(stream, "            each rank reads all of %s; of a .safetensors file, its rows (descent convert)\n",
              data_path);
 }

@@ -22,6 +22,10 @@ struct summary {
 };
 void summary_print(FILE *stream, const struct summary *summary);
 
+/* "2 on 1 host (node5: 2), 4 micro-batches" after the title: who computes a step together. */
+void summary_ranks(FILE *stream, const char *title, const descent_communicator *ranks,
+                   const descent_train_options *train);
+
 /* "30-64-32-1 relu" and so on: the widths and the activations of a network, cut with "..." where it is very deep. */
 void summary_shape(const descent_network *network, char *text, size_t size);
 

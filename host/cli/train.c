@@ -140,14 +140,8 @@ static int read_and_open(struct training *t) {
 
 /* What must be the same on all ranks and is known here: the options, the shape of the data, the kind of device. */
 static int compare_job(const struct training *t) {
-  cJSON *object = cJSON_Duplicate(t->record, true);
-  const char *device = descent_device_name(t->device);
-  char kind[JOB_DEVICE_SIZE];
-  snprintf(kind, sizeof kind, "%.*s", (int)strcspn(device, ":"), device);
-  cJSON_DeleteItemFromObjectCaseSensitive(object, "device");
-  cJSON_DeleteItemFromObjectCaseSensitive(object, "threads");
+  cJSON *object = job_describe(t->record, t->device);
   const bool whole =
-      cJSON_AddStringToObject(object, "the device", kind) &&
       cJSON_AddNumberToObject(object, "the number of rows", (double)descent_dataset_rows(t->data)) &&
       cJSON_AddNumberToObject(object, "the number of inputs", (double)descent_dataset_inputs(t->data)) &&
       cJSON_AddNumberToObject(object, "the number of outputs", (double)descent_network_outputs(t->network));
@@ -509,21 +503,14 @@ static int train(struct training *t) {
   return code == EXIT_DONE && interrupt_signal() ? EXIT_SIGNAL + interrupt_signal() : code;
 }
 
-/* --device cuda:0-7 without a launcher: this process becomes mpirun. */
-static int start_ranks(const struct training *t, const struct launcher *launcher, int argc, char **argv) {
-  int first, last;
-  const bool alone = launcher->size == 1 && strcmp(t->values.ranks.ranks, "off") != 0;
-  if (!alone || !launcher_gpus(t->values.device.device, &first, &last)) return EXIT_DONE;
-  return launcher_start(command, t->values.device.device, first, last, argc, argv);
-}
-
 int command_train(int argc, char **argv) {
   struct training t = {.job = {NULL, 0, 1}};
   const struct launcher launcher = launcher_find();
   if (launcher.size > 1) messages_keep(launcher.rank > 0);
   int code = train_options_read(argc, argv, &launcher, &t.values, &t.config, &t.record);
   const bool is_help = code == EXIT_DONE;
-  if (code == OPTIONS_CONTINUE) code = start_ranks(&t, &launcher, argc, argv);
+  if (code == OPTIONS_CONTINUE)
+    code = job_start(command, &launcher, &t.values.ranks, t.values.device.device, argc, argv);
   if (!is_help) code = job_open(command, &launcher, &t.values.ranks, code, &t.job);
   if (t.job.rank > 0) t.values.quiet = true;
   if (!is_help && code == EXIT_DONE) code = train(&t);

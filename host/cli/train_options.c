@@ -44,11 +44,6 @@ static const struct setting training_rows[] = {
     ROW_INTEGER("epochs", "N", AT(training.train.epochs), "Maximum number of epochs; 0: only measure and save", 0, 0,
                 1e12),
     ROW_INTEGER(
-        "micro-batches", "M", AT(training.train.ranks.micro_batches),
-        "Compute the gradient of a step in M parts of --batch-size / M rows, one after another, so that it needs the "
-        "memory of one part; 0: one part for each rank",
-        0, 0, 1e9),
-    ROW_INTEGER(
         "patience", "N", AT(training.train.early_stopping.patience),
         "Stop after N epochs without improvement of the validation loss, or of the training loss without validation "
         "rows (0: never)",
@@ -228,6 +223,7 @@ int train_options_read(int argc, char **argv, const struct launcher *launcher, s
       {optimizer_options, &values->training},
       {device_options, &values->device},
       {tuning_options, &values->training},
+      {micro_batch_options, &values->training},
       {rank_options, &values->ranks},
       {checkpoint_rows, values},
       {output_rows, values},
@@ -253,7 +249,7 @@ int train_options_read(int argc, char **argv, const struct launcher *launcher, s
   int code = parse(&syntax, argc, argv, values, config);
   if (code != OPTIONS_CONTINUE) return code;
   if ((code = training_choice_resolve(command, &values->training, &values->device)) != EXIT_DONE ||
-      (code = rank_choice_check(command, &values->ranks)) != EXIT_DONE ||
+      (code = rank_choice_check(command, launcher, &values->ranks, values->device.device)) != EXIT_DONE ||
       (code = checkpoint_choice_resolve(command, values)) != EXIT_DONE ||
       (code = check_validation(values)) != EXIT_DONE || (code = check_kept(values)) != EXIT_DONE ||
       (code = check_different(values)) != EXIT_DONE || (code = check_outputs(values, launcher)) != EXIT_DONE)

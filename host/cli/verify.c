@@ -74,7 +74,7 @@ static int compare(const struct verify *v, const char *who, const descent_networ
 
 static int verify_one(const struct verify *v, const descent_network *network) {
   struct tally tally = {0};
-  int code = compare(v, command, network, &v->subject.training.train, &tally);
+  int code = job_agree(command, &v->subject.job, compare(v, command, network, &v->subject.training.train, &tally));
   if (tally.compared)
     printf("%" PRId64 " operations on %s against %s: %" PRId64 " failed\n", tally.compared,
            descent_device_name(v->candidate), descent_device_name(v->reference), tally.failed);
@@ -98,9 +98,9 @@ static int verify_combination(const struct verify *v, descent_activation activat
   snprintf(who, sizeof who, "%s: %s, %s, %s", command, descent_activation_name(activation), descent_loss_name(loss),
            descent_optimizer_name(optimizer));
   int code = network_choice_create(who, &choice, v->subject.shape.inputs, outputs, loss, options.seed, &network);
-  if (code != EXIT_DONE) return code;
+  code = job_agree(who, &v->subject.job, code);
   struct tally tally = {.quiet = true};
-  code = compare(v, who, network, &options, &tally);
+  if (code == EXIT_DONE) code = job_agree(who, &v->subject.job, compare(v, who, network, &options, &tally));
   descent_network_free(network);
   if (tally.compared)
     printf("%-11s %-21s %-9s %11.4f  %-40s  %s\n", descent_activation_name(activation), descent_loss_name(loss),
@@ -132,20 +132,27 @@ static int verify_all(const struct verify *v) {
 
 static int open_reference(struct verify *v) {
   descent_status status = descent_device_open(v->choice.reference, (int)v->subject.device.threads, &v->reference);
-  if (status != DESCENT_OK) return fail_status(command, status);
-  text_print(stderr, "candidate: %s\n", descent_device_description(v->candidate));
-  text_print(stderr, "reference: %s\n", descent_device_description(v->reference));
-  return EXIT_DONE;
+  return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
 }
 
-static int run(void *values, const struct arguments *arguments) {
-  struct verify *v = values;
+static void print_start(const struct verify *v) {
+  if (v->subject.job.rank > 0) return;
+  text_print(stderr, "candidate: %s\n", descent_device_description(v->candidate));
+  text_print(stderr, "reference: %s\n", descent_device_description(v->reference));
+  subject_print_ranks(&v->subject);
+}
+
+static int check(const struct verify *v, const struct arguments *arguments) {
+  if (!v->choice.all || arguments->count == 0) return EXIT_DONE;
+  return fail(command, EXIT_USAGE, "--all creates its own networks: omit %s", arguments->values[0]);
+}
+
+static int run(struct verify *v, const struct command_syntax *verify_syntax, const struct arguments *arguments) {
   descent_network *network = NULL;
-  if (v->choice.all && arguments->count)
-    return fail(command, EXIT_USAGE, "--all creates its own networks: omit %s", arguments->values[0]);
   int code =
-      subject_open(command, arguments, &v->subject, &v->defaults, v->choice.all ? NULL : &network, &v->candidate);
-  if (code == EXIT_DONE) code = open_reference(v);
+      subject_open(verify_syntax, arguments, &v->subject, &v->defaults, v->choice.all ? NULL : &network, &v->candidate);
+  if (code == EXIT_DONE) code = job_agree(command, &v->subject.job, open_reference(v));
+  if (code == EXIT_DONE) print_start(v);
   if (code == EXIT_DONE) code = network ? verify_one(v, network) : verify_all(v);
   descent_device_close(v->reference);
   descent_device_close(v->candidate);
@@ -155,7 +162,7 @@ static int run(void *values, const struct arguments *arguments) {
 
 int command_verify(int argc, char **argv) {
   struct verify v = {
-      .defaults = {{30, 3, "auto"}, NETWORK_CHOICE_INIT, DEVICE_CHOICE_INIT, TRAINING_CHOICE_INIT},
+      .defaults = SUBJECT_CHOICE_INIT(30, 3),
       .choice = {.reference = "reference", .rows = 100, .steps = 3},
   };
   v.subject = v.defaults;
@@ -180,5 +187,13 @@ int command_verify(int argc, char **argv) {
       .sets = sets,
       .n_sets = sizeof sets / sizeof *sets,
   };
-  return options_run(&syntax, argc, argv, run, &v);
+  const struct launcher launcher = launcher_find();
+  struct arguments arguments;
+  int code = subject_read(&syntax, &launcher, argc, argv, &v.subject, &arguments);
+  if (code == EXIT_DONE) return code; /* --help */
+  if (code == OPTIONS_CONTINUE) code = check(&v, &arguments);
+  code = subject_connect(command, &launcher, argc, argv, code, &v.subject);
+  if (code == EXIT_DONE) code = run(&v, &syntax, &arguments);
+  job_close(&v.subject.job);
+  return code;
 }

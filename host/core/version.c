@@ -30,6 +30,12 @@ static const char cuda[] = "built with " DESCENT_CUDA_BUILT;
 static const char cuda[] = "not built";
 #endif
 
+#ifdef DESCENT_MPI_BUILT
+static const char mpi[] = "built with " DESCENT_MPI_BUILT;
+#else
+static const char mpi[] = "not built";
+#endif
+
 #ifdef DESCENT_FORMATS_BUILT
 static void write_hdf5(char *text, size_t size) {
 #ifdef DESCENT_HDF5_BUILT
@@ -59,8 +65,9 @@ static void write_version(void) {
   write_formats(formats, sizeof formats);
   size_t words = strcspn(blas, " "); /* two of "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH ..." */
   if (blas[words]) words += 1 + strcspn(blas + words + 1, " ");
-  snprintf(version, sizeof version, "%s (cpu: %.*s; cuda: %s; cJSON %s; libcsv %d.%d.%d; %s; %s)", DESCENT_VERSION,
-           (int)words, blas, cuda, cJSON_Version(), CSV_MAJOR, CSV_MINOR, CSV_RELEASE, formats, compiler);
+  snprintf(version, sizeof version, "%s (cpu: %.*s; cuda: %s; mpi: %s; cJSON %s; libcsv %d.%d.%d; %s; %s)",
+           DESCENT_VERSION, (int)words, blas, cuda, mpi, cJSON_Version(), CSV_MAJOR, CSV_MINOR, CSV_RELEASE, formats,
+           compiler);
 }
 
 const char *descent_version(void) {

@@ -39,6 +39,7 @@ descent_status micro_batches_create(const descent_network *network, const descen
   cut->own_statistics = cut->statistics + M * layers;
   cut->all_active = cut->active + widest;
   if (!class_weights) goto done;
+  cut->classes = network->classes;
   cut->class_weights = memory_allocate(network->classes, sizeof *cut->class_weights, "class weights");
   if (!cut->class_weights) TRY(DESCENT_ERROR_MEMORY);
   memcpy(cut->class_weights, class_weights, (size_t)network->classes * sizeof *class_weights);
@@ -57,28 +58,29 @@ void micro_batches_clear(struct micro_batches *cut) {
 
 /* The sum of w over the whole step, with w as the gather computes it, in the order of the rows; every rank computes all
  * of it. Without weights it is the number of rows. */
-static double weight_of(const struct fit *f, const struct plan_step *step) {
-  const struct micro_batches *cut = &f->cut;
-  if (!f->feed.weights && !cut->class_weights) return (double)step->rows;
+static double weight_of(const struct micro_batches *cut, const struct plan_step *step, const descent_dataset *view,
+                        const float *y, const float *weights) {
+  if (!weights && !cut->class_weights) return (double)step->rows;
   double sum = 0;
   for (int64_t r = 0; r < step->rows; r++) {
     int64_t row = step->first_row + r;
     if (step->order) row = (int64_t)permutation_index(step->order, (uint64_t)row);
-    if (f->training) row = dataset_source_row(f->training, row);
-    const float w = f->feed.weights ? f->feed.weights[row] : 1.0f;
-    sum += (double)(cut->class_weights
-                        ? formula_class_weighted(w, cut->class_weights, f->trainer->network->classes, f->feed.y[row])
-                        : w);
+    if (view) row = dataset_source_row(view, row);
+    const float w = weights ? weights[row] : 1.0f;
+    sum += (double)(cut->class_weights ? formula_class_weighted(w, cut->class_weights, cut->classes, y[row]) : w);
   }
   return sum;
 }
 
-/* This rank's parts of the step. */
-static void cut_step(const struct fit *f, const struct plan_step *step) {
-  const struct micro_batches *cut = &f->cut;
-  const double weight = weight_of(f, step);
+void micro_batches_cut(const struct micro_batches *cut, const struct plan_step *step, const descent_dataset *view,
+                       const float *y, const float *weights) {
+  const double weight = weight_of(cut, step, view, y, weights);
   for (int i = 0; i < cut->own; i++)
     cut->steps[i] = plan_micro_batch(step, cut->first + i, cut->total, i, cut->own, weight);
+}
+
+static void cut_step(const struct fit *f, const struct plan_step *step) {
+  micro_batches_cut(&f->cut, step, f->training, f->feed.y, f->feed.weights);
 }
 
 /* ---- a step that is not finite ---------------------------------------------------------------------------------- */

@@ -16,12 +16,18 @@ struct micro_batches {
   struct micro_batch_statistics *own_statistics, *statistics; /* (own, layers), (M, layers) */
   float *active, *all_active;                                 /* (widest layer), (ranks, widest layer) */
   float *class_weights;                                       /* (classes) or NULL; owned */
+  int64_t classes;                                            /* where there are class weights */
 };
 
 /* ERROR_ARGUMENT where a step of `batch` rows has fewer rows than micro-batches. The options are checked. */
 descent_status micro_batches_create(const descent_network *network, const descent_train_options *options, int64_t batch,
                                     const float *class_weights, struct micro_batches *cut);
 void micro_batches_clear(struct micro_batches *cut);
+
+/* Into cut->steps, this rank's parts of a step whose rows are those of `view`, or of the source where that is NULL; `y` and
+ * `weights` of the source, on the host, weights NULL: 1. */
+void micro_batches_cut(const struct micro_batches *cut, const struct plan_step *step, const descent_dataset *view,
+                       const float *y, const float *weights);
 
 /* Runs n steps of the rows that are bound to f. Where one is not finite, neither it nor those after it change the
  * parameters. */

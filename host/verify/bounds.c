@@ -63,13 +63,12 @@ static descent_status bounds_accumulate(const struct backend_program *reference,
   return status;
 }
 
-/* Combine works in place: gradients and J of the part, (n + 1). From malloc; NULL if out of memory. */
-static double *combine_inputs(const struct backend_program *reference, const struct plan_op *op) {
-  const struct plan_combine *o = &op->combine;
-  double *inputs = memory_allocate(o->n + 1, sizeof *inputs, "the values before the sum");
+/* Combine and allreduce work in place: gradients and J before the op, (n + 1). From malloc; NULL if out of memory. */
+static double *sum_inputs(const struct backend_program *reference, int gradients, int scalars, int64_t n) {
+  double *inputs = memory_allocate(n + 1, sizeof *inputs, "the values before the sum");
   if (!inputs) return NULL;
-  memcpy(inputs, reference_values(reference, o->gradients), (size_t)o->n * sizeof *inputs);
-  inputs[o->n] = reference_values(reference, o->scalars)[SCALAR_LOSS];
+  memcpy(inputs, reference_values(reference, gradients), (size_t)n * sizeof *inputs);
+  inputs[n] = reference_values(reference, scalars)[SCALAR_LOSS];
   return inputs;
 }
 
@@ -124,13 +123,47 @@ done:
   return status;
 }
 
-/* One rank: a copy in place. */
-static descent_status bounds_allreduce(const struct backend_program *reference, const struct plan_op *op,
-                                       struct bounds *bounds) {
-  double *unchanged;
+/* A sum, and the values that float32 may give it. */
+struct rank_sum {
+  double exact, magnitude; /* magnitude: the sum of |x| */
+  struct interval within;
+};
+
+/* Of x[0], x[stride] .. of the ranks. Both the intervals and the doubles are added in the order of a binary counter, as
+ * float32 is, so that their roundings are of the same sums. */
+static struct rank_sum sum_of_ranks(const double *x, int64_t stride, int ranks) {
+  struct rank_sum kept[32], sum = {0};
+  for (int rank = 0; rank < ranks; rank++) {
+    int levels[32], stored;
+    const double value = x[rank * stride];
+    const int n = combined_levels(rank, ranks, levels, &stored);
+    sum = (struct rank_sum){value, fabs(value), interval_exact(value)};
+    for (int i = 0; i < n; i++) {
+      const struct rank_sum *k = &kept[levels[i]];
+      sum = (struct rank_sum){k->exact + sum.exact, k->magnitude + sum.magnitude, interval_add(k->within, sum.within)};
+    }
+    if (stored >= 0) kept[stored] = sum;
+  }
+  return sum;
+}
+
+descent_status bounds_allreduce(const struct backend_program *reference, const struct plan_op *op, const double *inputs,
+                                int ranks, struct bounds *bounds) {
+  const struct plan_allreduce *o = &op->allreduce;
+  double *bound, *loss_bound;
   descent_status status;
-  TRY(bounds_add(bounds, reference, op->allreduce.gradients, 0, op->allreduce.n, &unchanged));
-  TRY(bounds_add(bounds, reference, op->allreduce.scalars, SCALAR_LOSS, 1, &unchanged));
+  TRY(bounds_add(bounds, reference, o->gradients, 0, o->n, &bound));
+  TRY(bounds_add(bounds, reference, o->scalars, SCALAR_LOSS, 1, &loss_bound));
+  struct bounds_output *gradients = &bounds->outputs[bounds->n - 2], *loss = &bounds->outputs[bounds->n - 1];
+  for (int64_t i = 0; i < o->n; i++) {
+    const struct rank_sum sum = sum_of_ranks(inputs + i, o->n + 1, ranks);
+    gradients->exact[i] = sum.exact;
+    bound[i] = interval_bound(sum.within, sum.exact);
+  }
+  const struct rank_sum sum = sum_of_ranks(inputs + o->n, o->n + 1, ranks);
+  loss->exact[0] = sum.exact;
+  /* Both sides add in double; no value is rounded more often than the tree is high. */
+  *loss_bound = ranks > 1 ? 2 * interval_gamma64(plan_combine_levels(ranks)) * sum.magnitude : 0;
 done:
   return status;
 }
@@ -252,7 +285,7 @@ static descent_status derive(const struct backend_program *reference, const stru
     case OP_DENSE_BACKWARD_INPUT: return bounds_dense_backward_input(reference, op, step, bounds);
     case OP_ACCUMULATE: return bounds_accumulate(reference, op, bounds);
     case OP_COMBINE: return bounds_combine(reference, op, step, inputs, bounds);
-    case OP_ALLREDUCE: return bounds_allreduce(reference, op, bounds);
+    case OP_ALLREDUCE: return bounds_allreduce(reference, op, inputs, 1, bounds);
     case OP_TRUST_RATIO: return bounds_trust_ratio(reference, op, step, bounds);
     case OP_GRADIENT_NORM: return bounds_gradient_norm(reference, op, step, bounds);
     case OP_UPDATE: return bounds_update(reference, op, step, inputs, bounds);
@@ -268,7 +301,10 @@ static descent_status derive(const struct backend_program *reference, const stru
 static descent_status keep_inputs(const struct backend_program *reference, const struct plan_op *op, double **inputs) {
   switch (op->kind) {
     case OP_UPDATE: *inputs = bounds_update_inputs(reference, op); break;
-    case OP_COMBINE: *inputs = combine_inputs(reference, op); break;
+    case OP_COMBINE: *inputs = sum_inputs(reference, op->combine.gradients, op->combine.scalars, op->combine.n); break;
+    case OP_ALLREDUCE:
+      *inputs = sum_inputs(reference, op->allreduce.gradients, op->allreduce.scalars, op->allreduce.n);
+      break;
     case OP_STATISTICS: *inputs = statistics_inputs(reference, op); break;
     default: return DESCENT_OK;
   }

@@ -41,6 +41,11 @@ descent_status bounds_run(struct backend_program *reference, const struct plan *
                           const struct plan_step *step, struct bounds *bounds);
 void bounds_clear(struct bounds *bounds);
 
+/* The same of an allreduce over ranks, which one program cannot run: the outputs and bounds of the sums of `inputs` (ranks,
+ * n + 1), each rank's gradients and J before it. `bounds` is zeroed, and to be cleared also after an error. */
+descent_status bounds_allreduce(const struct backend_program *reference, const struct plan_op *op, const double *inputs,
+                                int ranks, struct bounds *bounds);
+
 /* ---- a whole range ----
  * Kernels of several layers show only their results. The values in between are bounded by intervals, propagated from
  * the inputs of the range through its operations. Where a precision allows several ways of rounding, they hold for that

@@ -1,0 +1,135 @@
+/* Verification on several ranks. Each compares its device with its exact program, but the sums of an allreduce need the
+ * values of all ranks. An error of one rank ends all of them: between two exchanges a rank that has failed still comes to
+ * the next place where they agree. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/memory.h"
+#include "core/status.h"
+#include "plan/operations.h"
+#include "verify/verification.h"
+
+/* ---- the same work ---- */
+
+/* What decides which exchanges a rank takes part in, and how long their messages are. */
+enum { ROWS, STEPS, BATCH, MICRO_BATCHES, PARAMETERS, LAYERS, OPERATIONS, REFERENCE, QUANTITIES };
+static const char *const quantities[QUANTITIES] = {
+    "rows",       "steps",  "batch_size", "micro_batches",
+    "parameters", "layers", "operations", "references (0: exact arithmetic alone)"};
+
+static descent_status compare_work(const struct verification *v, int64_t steps, int64_t *all) {
+  const int64_t own[QUANTITIES] = {[ROWS] = v->data.dataset.rows,
+                                   [STEPS] = steps,
+                                   [BATCH] = v->batch,
+                                   [MICRO_BATCHES] = v->cut.total,
+                                   [PARAMETERS] = v->plan->buffers[v->candidate.at.parameters].cols,
+                                   [LAYERS] = v->plan->layers,
+                                   [OPERATIONS] = v->plan->n_ops,
+                                   [REFERENCE] = v->reference.compiled != NULL};
+  descent_status status;
+  TRY(communicator_gather(v->communicator, own, sizeof own, all));
+  for (int rank = 1; rank < communicator_size(v->communicator); rank++)
+    for (int i = 0; i < QUANTITIES; i++)
+      if (all[rank * QUANTITIES + i] != all[i])
+        TRY(status_set(DESCENT_ERROR_ARGUMENT,
+                       "rank %d (%s): %s %" PRId64 ", but %" PRId64
+                       " on rank 0; start all ranks with the same network, options, rows and steps",
+                       rank, communicator_host(v->communicator, rank), quantities[i], all[rank * QUANTITIES + i],
+                       all[i]));
+done:
+  return status;
+}
+
+static descent_status connect(struct verification *v) {
+  descent_status status = DESCENT_OK;
+  if (v->reference.compiled) TRY(program_connect(&v->reference));
+  TRY(program_connect(&v->candidate));
+done:
+  return status;
+}
+
+descent_status verify_ranks_begin(struct verification *v, int64_t steps, descent_status own) {
+  int64_t *all = NULL;
+  descent_status status = own;
+  if (own == DESCENT_OK &&
+      !(all = memory_allocate(communicator_size(v->communicator), QUANTITIES * sizeof *all, "the work of ranks")))
+    own = DESCENT_ERROR_MEMORY;
+  TRY(communicator_agree(v->communicator, own));
+  TRY(compare_work(v, steps, all));
+  if (v->plan->communicator) TRY(communicator_agree(v->communicator, connect(v)));
+done:
+  free(all);
+  return status;
+}
+
+/* ---- allreduce ---- */
+
+static descent_status read_sums(struct verification *v, const struct plan_allreduce *o) {
+  descent_status status;
+  TRY(program_read(&v->candidate, o->gradients, 0, o->n, PLAN_F64, v->sums));
+  TRY(program_read(&v->candidate, o->scalars, SCALAR_LOSS, 1, PLAN_F64, &v->sums[o->n]));
+done:
+  return status;
+}
+
+/* Into v->sums_of_ranks. */
+static descent_status gather_sums(struct verification *v, const struct plan_allreduce *o) {
+  const int64_t bytes = (o->n + 1) * (int64_t)sizeof *v->sums;
+  descent_status status;
+  TRY(communicator_agree(v->communicator, read_sums(v, o)));
+  TRY(communicator_gather(v->communicator, v->sums, bytes, v->sums_of_ranks));
+done:
+  return status;
+}
+
+static descent_status derive(struct verification *v, const struct plan_op *op, const struct plan_step *step,
+                             struct bounds *bounds) {
+  descent_status status;
+  TRY(verify_copy_inputs(v, op, &v->exact));
+  if (v->reference.compiled) TRY(verify_copy_inputs(v, op, &v->reference));
+  TRY(bounds_allreduce(v->exact.compiled, op, v->sums_of_ranks, communicator_size(v->communicator), bounds));
+  TRY(verify_exact_range(v, op, bounds, step->number));
+done:
+  return status;
+}
+
+/* The device's sums are those of its ranks within the bounds, and have the same bits on all of them. */
+descent_status verify_allreduce(struct verification *v, int index, const struct plan_step *step) {
+  const struct plan_op *op = &v->plan->ops[index];
+  const struct plan_range range = {index, 1};
+  struct comparison *comparison = verification_row(v, PHASE_TRAIN, op), bits = {0};
+  struct bounds bounds = {0};
+  descent_status status;
+  TRY(gather_sums(v, &op->allreduce));
+  TRY(communicator_agree(v->communicator, derive(v, op, step, &bounds)));
+  if (v->reference.compiled) TRY(communicator_agree(v->communicator, program_run(&v->reference, range, step, 1)));
+  TRY(communicator_agree(v->communicator, program_run(&v->candidate, range, step, 1)));
+  TRY(gather_sums(v, &op->allreduce));
+  TRY(communicator_agree(v->communicator, verify_outputs(v, comparison, &bounds)));
+  comparison_take_bits(&bits, v->sums, v->sums_of_ranks, op->allreduce.n + 1); /* those of rank 0 */
+  bits.values = 0;                                                             /* the outputs are already counted */
+  comparison_merge(comparison, &bits);
+done:
+  bounds_clear(&bounds);
+  return status;
+}
+
+/* ---- the result ---- */
+
+descent_status verify_ranks_merge(struct verification *v) {
+  const int size = communicator_size(v->communicator);
+  struct comparison *all = NULL;
+  descent_status status = DESCENT_OK;
+  if (size == 1) goto done;
+  all = memory_allocate(size * v->n_comparisons, sizeof *all, "the comparisons of ranks");
+  TRY(communicator_agree(v->communicator, all ? DESCENT_OK : DESCENT_ERROR_MEMORY));
+  TRY(communicator_gather(v->communicator, v->comparisons, v->n_comparisons * (int64_t)sizeof *all, all));
+  for (int64_t i = 0; i < v->n_comparisons; i++) {
+    v->comparisons[i] = all[i];
+    for (int r = 1; r < size; r++) comparison_merge(&v->comparisons[i], &all[r * v->n_comparisons + i]);
+  }
+done:
+  free(all);
+  return status;
+}

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/communicator.h"
 #include "core/memory.h"
 #include "core/process.h"
 #include "core/status.h"
@@ -34,6 +35,18 @@ descent_status program_connect(struct program *program) {
   const descent_status status = check_process(program);
   if (status != DESCENT_OK || !program->backend->connect) return status;
   return program->backend->connect(program->compiled);
+}
+
+descent_status program_measure_link(struct program *program, double *bandwidth) {
+  struct descent_communicator *const communicator = program->plan->communicator;
+  descent_status status;
+  *bandwidth = 0;
+  TRY(check_process(program));
+  if (!communicator_exchanges(communicator)) goto done;
+  if (program->backend->measure_link) TRY(program->backend->measure_link(program->compiled, bandwidth));
+  if (*bandwidth == 0) TRY(communicator_measure(communicator, bandwidth));
+done:
+  return status;
 }
 
 descent_status program_run(struct program *program, struct plan_range range, const struct plan_step *steps,

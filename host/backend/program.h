@@ -69,6 +69,9 @@ descent_status program_view(struct program *program, int buffer, int64_t rows, d
 
 /* As in struct backend; OK where there is one rank. */
 descent_status program_connect(struct program *program);
+/* The bytes per second that each rank sends, and receives, while all exchange large messages as allreduce does: collective.
+ * 0 where gradients stay on this rank. */
+descent_status program_measure_link(struct program *program, double *bandwidth);
 descent_status program_run(struct program *program, struct plan_range range, const struct plan_step *steps,
                            int64_t n_steps);
 descent_status program_read(const struct program *program, int buffer, int64_t offset, int64_t count,

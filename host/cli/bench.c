@@ -112,8 +112,10 @@ static void print_table(const struct bench_command *bench, const struct rows *ro
   printf("\n%" PRId64 " rows per %s, %.0f rows/s; %s from %s to %s\n", bench->subject.training.train.batch_size, whole,
          (double)bench->subject.training.train.batch_size / result->step_seconds, whole,
          time_text(result->step_seconds_min, least), time_text(result->step_seconds_max, most));
-  printf("measured peaks: %.1f GFLOP/s in %s products, %.1f GB/s copied\n", result->peak_flops * 1e-9,
+  printf("measured peaks: %.1f GFLOP/s in %s products, %.1f GB/s copied", result->peak_flops * 1e-9,
          descent_precision_name(bench->subject.training.train.precision), result->peak_bandwidth * 1e-9);
+  if (result->link_bandwidth > 0) printf(", %.1f GB/s to other ranks", result->link_bandwidth * 1e-9);
+  putchar('\n');
   printf("memory used: %.3f MB\n", (double)result->memory * 1e-6);
 }
 
@@ -134,6 +136,7 @@ static bool add_row(cJSON *list, const descent_bench_row *row) {
   const struct number numbers[] = {{"seconds", row->seconds},
                                    {"flops", row->flops},
                                    {"bytes", row->bytes},
+                                   {"link_bytes", row->link_bytes},
                                    {"floor_seconds", row->floor_seconds},
                                    {"gemm_seconds", row->gemm_seconds}};
   cJSON *item = cJSON_CreateObject();
@@ -149,7 +152,12 @@ static bool add_row(cJSON *list, const descent_bench_row *row) {
 static bool fill_object(cJSON *object, const struct bench_command *bench, const descent_device *device,
                         const struct rows *rows, const descent_bench_result *result) {
   const double batch = (double)bench->subject.training.train.batch_size;
+  const descent_train_options *const train = &bench->subject.training.train;
+  const int ranks = train->ranks.communicator ? descent_communicator_size(train->ranks.communicator) : 1;
+  const int64_t micro_batches = train->ranks.micro_batches ? train->ranks.micro_batches : ranks;
   const struct number numbers[] = {{"batch_size", batch},
+                                   {"ranks", ranks},
+                                   {"micro_batches", (double)micro_batches},
                                    {"step_seconds", result->step_seconds},
                                    {"step_seconds_min", result->step_seconds_min},
                                    {"step_seconds_max", result->step_seconds_max},
@@ -157,6 +165,7 @@ static bool fill_object(cJSON *object, const struct bench_command *bench, const 
                                    {"rows_per_second", batch / result->step_seconds},
                                    {"peak_flops", result->peak_flops},
                                    {"peak_bandwidth", result->peak_bandwidth},
+                                   {"link_bandwidth", result->link_bandwidth},
                                    {"memory_bytes", (double)result->memory}};
   if (!cJSON_AddStringToObject(object, "device", descent_device_description(device)) ||
       !cJSON_AddStringToObject(object, "precision", descent_precision_name(bench->subject.training.train.precision)) ||
@@ -255,10 +264,12 @@ int command_bench(int argc, char **argv) {
           "Time the training step of a network, MODEL's or one of the given shape, on synthetic rows: the whole step, "
           "every operation and its matrix product (GEMM), each alone or, on a GPU, inside a step; or, with --predict, "
           "a "
-          "prediction as predict computes it, without reading rows and writing results.\vThe floor is the "
-          "larger of two times: the operation's arithmetic at the speed of a large matrix product, and its least "
-          "memory traffic at the speed of a large copy, both measured in the same run. Above 100 % of the floor, the "
-          "data stayed in the cache.\n\n"
+          "prediction as predict computes it, without reading rows and writing results.\vThe floor is the largest of "
+          "these times: the operation's arithmetic at the speed of a large matrix product, its least memory traffic at "
+          "the speed of a large copy, and, of allreduce, what a rank sends to others at the speed of large messages, "
+          "all measured in the same run. Above 100 % of the floor, the data stayed in the cache.\n\n"
+          "Of a step in micro-batches, the rows up to combine are sums over those of one rank. With several ranks all "
+          "of them compute the same steps, the table shows the times of rank 0, and rows/s counts the whole batch.\n\n"
           "The path, on a GPU, is how an operation with a product is computed: by cuBLASLt and a pass for what "
           "follows (cublaslt), with an epilogue (cublaslt+epilogue) or a bit mask for relu's derivative "
           "(cublaslt+mask), or all of it by one kernel of Descent's own (custom N: its variant), whose whole time "
@@ -267,10 +278,12 @@ int command_bench(int argc, char **argv) {
           "and values that stay inside the kernel are not part of its least memory traffic. The floor of a whole "
           "prediction "
           "is that of one kernel: rows and weights read once, predictions written once.\n\n"
-          "JSON: device, precision, batch_size, step_seconds (median), step_seconds_min, step_seconds_max, "
-          "gemm_seconds (the step's products alone), rows_per_second, peak_flops and peak_bandwidth (per second), "
-          "memory_bytes, operations: a list of operation, path, seconds, flops, bytes, floor_seconds, gemm_seconds "
-          "(0: no product), the last one being the whole step. With --predict a step is one prediction.",
+          "JSON: device, precision, batch_size, ranks, micro_batches, step_seconds (median), step_seconds_min, "
+          "step_seconds_max, gemm_seconds (the step's products alone), rows_per_second, peak_flops, peak_bandwidth and "
+          "link_bandwidth (per second; link: 0 for one rank), memory_bytes, operations: a list of operation, path, "
+          "seconds, flops, bytes, link_bytes, floor_seconds, gemm_seconds (0: no product), the last one being the "
+          "whole "
+          "step. With --predict a step is one prediction.",
       .most = 1,
       .sets = sets,
       .n_sets = sizeof sets / sizeof *sets,

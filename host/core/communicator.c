@@ -2,9 +2,11 @@
  * then sent to all, so every rank has the same bits, whatever the transport. */
 #include "core/communicator.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "core/memory.h"
 #include "core/status.h"
 
@@ -249,6 +251,59 @@ descent_status communicator_agree(struct descent_communicator *communicator, des
     status = status_set(own, "%s", text ? text : "out of memory");
   }
   free(text);
+  return status;
+}
+
+/* ---- bandwidth -------------------------------------------------------------------------------------------------- */
+
+enum { MEASURED_FLOATS = 1 << 21, MEASUREMENTS = 4 }; /* 8 MB in the slices of all ranks; the first one is a warm-up */
+
+static descent_status time_exchanges(struct descent_communicator *c, const struct slices *s,
+                                     double seconds[MEASUREMENTS]) {
+  descent_status status = DESCENT_OK;
+  for (int i = 0; i < MEASUREMENTS; i++) {
+    const double start = clock_seconds();
+    TRY(scatter(c, s));
+    TRY(collect(c, s));
+    seconds[i] = clock_seconds() - start;
+  }
+done:
+  return status;
+}
+
+/* `all`: (size, MEASUREMENTS) seconds. */
+static double shortest_exchange(const double *all, int size) {
+  double shortest = HUGE_VAL;
+  for (int i = 1; i < MEASUREMENTS; i++) {
+    double slowest = 0;
+    for (int r = 0; r < size; r++) slowest = fmax(slowest, all[r * MEASUREMENTS + i]);
+    shortest = fmin(shortest, slowest);
+  }
+  return fmax(shortest, 1e-9);
+}
+
+descent_status communicator_measure(struct descent_communicator *communicator, double *bandwidth) {
+  static const char what[] = "measuring the link between ranks";
+  struct descent_communicator *const c = communicator;
+  const int size = communicator_size(c);
+  const int64_t share = MEASURED_FLOATS / size / SLICE_ALIGN, width = (share ? share : 1) * SLICE_ALIGN;
+  const double none = 0;
+  double seconds[MEASUREMENTS], *all = NULL;
+  float *values = NULL;
+  struct slices s;
+  descent_status status = DESCENT_OK;
+  *bandwidth = 0;
+  if (size == 1) return status;
+  values = memory_allocate(size * width, sizeof *values, what);
+  all = memory_allocate(size, sizeof seconds, what);
+  status = values && all ? slices_make(c, values, size * width, &none, 0, &s) : DESCENT_ERROR_MEMORY;
+  TRY(communicator_agree(c, status));
+  TRY(time_exchanges(c, &s, seconds));
+  TRY(communicator_gather(c, seconds, sizeof seconds, all));
+  *bandwidth = 2.0 * (size - 1) * (double)width * (double)sizeof *values / shortest_exchange(all, size);
+done:
+  free(all);
+  free(values);
   return status;
 }
 

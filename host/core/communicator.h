@@ -57,6 +57,9 @@ descent_status communicator_broadcast(struct descent_communicator *communicator,
 /* Call where every rank has either succeeded or failed: on all of them the status and the text of the lowest rank that
  * failed, the text beginning with "rank 3 (node7): " where there are several ranks; OK if none did. */
 descent_status communicator_agree(struct descent_communicator *communicator, descent_status own);
+/* The bytes per second that each rank sends, and receives, while all exchange large messages in the pattern of `sum`: the
+ * best of a few exchanges, each as long as its slowest rank takes, and so the same on every rank; 0 for one rank. */
+descent_status communicator_measure(struct descent_communicator *communicator, double *bandwidth);
 
 /* M, and how many of them a rank computes. */
 static inline int options_ranks(const descent_train_options *options) {

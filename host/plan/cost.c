@@ -122,6 +122,20 @@ static struct cost trust_cost(const struct plan_update *op) {
   return cost;
 }
 
+/* Of one part, as a mean over the K parts of a step: together they read K gradients and the K - 1 sums that are added to
+ * them, write K results, and add K - 1 times. */
+static struct cost combine_cost(const struct plan_combine *op) {
+  const double K = (double)op->micro_batches, n = (double)op->n;
+  return (struct cost){.flops = n * (K - 1) / K, .bytes = n * FLOAT * (3 * K - 1) / K};
+}
+
+/* In memory, each rank reads all of its gradients and writes their sums. It adds its slice of every rank's: R - 1 sums for
+ * each of n / R elements. */
+static struct cost allreduce_cost(const struct plan *plan, const struct plan_allreduce *op) {
+  const double ranks = communicator_size(plan->communicator), n = (double)op->n;
+  return (struct cost){.flops = n * (ranks - 1) / ranks, .bytes = 2 * n * FLOAT};
+}
+
 void plan_op_cost(const struct plan *plan, const struct plan_op *op, int64_t rows, double *flops, double *bytes) {
   const double m = (double)rows;
   struct cost cost = {0, 0};
@@ -136,14 +150,8 @@ void plan_op_cost(const struct plan *plan, const struct plan_op *op, int64_t row
       cost.bytes = (op->accumulate.adds ? 3 : 2) * (double)op->accumulate.n * FLOAT;
       cost.flops = op->accumulate.adds ? (double)op->accumulate.n : 0;
       break;
-    case OP_COMBINE: /* over K parts K - 1 sums, each of two operands, and K results */
-      cost.bytes = 3 * (double)op->combine.n * FLOAT;
-      cost.flops = (double)op->combine.n;
-      break;
-    case OP_ALLREDUCE: /* each rank sends and receives all, and adds its share of the elements of every rank */
-      cost.bytes = 2 * (double)op->allreduce.n * FLOAT;
-      cost.flops = (double)op->allreduce.n;
-      break;
+    case OP_COMBINE: cost = combine_cost(&op->combine); break;
+    case OP_ALLREDUCE: cost = allreduce_cost(plan, &op->allreduce); break;
     case OP_TRUST_RATIO: cost = trust_cost(&op->update); break;
     case OP_GRADIENT_NORM:
       cost.bytes = (double)plan->buffers[op->norm.gradients].cols * FLOAT;

@@ -1321,8 +1321,12 @@ typedef struct descent_bench_result {
 
 /* Times the real training plan of `network` on synthetic data at options->batch_size (>= 1), for about `seconds` (> 0)
  * in all. `on_row` (may be NULL) gets each operation in the order of the step, then the whole step; the row and its
- * text are valid during the call. ERROR_ARGUMENT; ERROR_DIVERGED when the learning rate is too high to time a step. The
- * network and files are unchanged. */
+ * text are valid during the call. A step in micro-batches has the operations of one micro-batch, whose figures are sums
+ * over those of this rank, then combine and allreduce where there are any, and the update. ERROR_ARGUMENT;
+ * ERROR_DIVERGED when the learning rate is too high to time a step. The network and files are unchanged.
+ * With options->ranks.communicator: collective, with the same arguments on every rank; one that fails ends all. Rank 0
+ * decides by its clock how often all of them repeat each measurement. Each rank is given its times, for the whole step
+ * and for what it computes of it; link_bandwidth is the same on all. */
 DESCENT_API descent_status descent_bench(const descent_network *network, descent_device *device,
                                          const descent_train_options *options, double seconds,
                                          void (*on_row)(void *user, const descent_bench_row *row), void *user,

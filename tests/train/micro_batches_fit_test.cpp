@@ -278,13 +278,12 @@ TEST(MicroBatchesFit, ThatCannotBeAreRefused) {
   }
 }
 
-TEST(MicroBatchesFit, StepsByHandVerifyAndBenchAreWholeAndOnOneRank) {
+TEST(MicroBatchesFit, StepsByHandAndVerifyAreWholeAndOnOneRank) {
   const Device device = open_device("cpu"), reference = open_device("reference");
   const Network network = make_network({4, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
   descent_train_options options = descent_train_options_default();
   descent_trainer *trainer = nullptr;
   descent_communicator *communicator = nullptr;
-  descent_bench_result result{};
   bool passed = false;
   ASSERT_EQ(descent_communicator_open("single", 1, &communicator), DESCENT_OK) << descent_last_error();
   const auto expect_refused = [&](const std::string &what) {
@@ -295,7 +294,6 @@ TEST(MicroBatchesFit, StepsByHandVerifyAndBenchAreWholeAndOnOneRank) {
     expect(descent_trainer_create(network.get(), device.get(), &options, 16, &trainer), "for steps by hand");
     expect(descent_verify(network.get(), device.get(), reference.get(), &options, 16, 1, nullptr, nullptr, &passed),
            "in descent_verify");
-    expect(descent_bench(network.get(), device.get(), &options, 0.01, nullptr, nullptr, &result), "in descent_bench");
   };
   options.batch_size = 16;
   options.ranks.micro_batches = 2;

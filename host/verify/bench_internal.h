@@ -1,0 +1,72 @@
+/* What a measurement keeps: the ranges that are timed, and the samples of each. bench.c sets it up and decides how often to
+ * measure, bench_timing.c takes samples, bench_report.c makes rows of them. */
+#ifndef DESCENT_VERIFY_BENCH_INTERNAL_H
+#define DESCENT_VERIFY_BENCH_INTERNAL_H
+
+#include "backend/program.h"
+#include "core/rng.h"
+#include "verify/synthetic.h"
+
+enum { BENCH_MAX_ROUNDS = 64, BENCH_MAX_PARTS = 2 };
+
+/* The timing of one op or, for op < 0, of the whole step; `product`: only of the op's matrix product. */
+struct bench_timing {
+  int part, op;
+  bool product;
+  int64_t repeat;                   /* steps per sample */
+  double samples[BENCH_MAX_ROUNDS]; /* (rounds) seconds per step */
+};
+
+/* A range of the plan that every step executes. */
+struct bench_part {
+  struct plan_range range;
+  int executions;          /* of one step: its micro-batches on this rank, or 1 */
+  struct plan_step *steps; /* (max_steps, executions) */
+  int *group;              /* (range.count) of each op the first one that is computed with it, counted in the range */
+};
+
+struct bench {
+  struct program program;
+  const struct plan *plan;                   /* the program's */
+  struct descent_communicator *communicator; /* of the ranks; NULL: one */
+  bool ended;                                /* with an error that all ranks know */
+  struct bench_part parts[BENCH_MAX_PARTS];  /* (n_parts) what is timed: train, or predict, or micro_batch and finish */
+  int n_parts, n_ops;                        /* n_ops: of all parts */
+  struct synthetic data;
+  struct permutation order;
+  int64_t max_steps;            /* per timing of the step or of an operation */
+  float *state[3];              /* parameters, moment1, moment2 after the warm-up, if the backend cannot save them */
+  float *zeros;                 /* (parameters), for buffers of gradients; NULL: no op adds to them in place */
+  struct bench_timing *timings; /* (n_timings) the step, every op, then the products */
+  int n_timings, rounds;
+  double *inside;       /* (2 n_ops) seconds of the operations of a part and of their products, from backend->time */
+  int64_t inside_steps; /* steps per sample; 0: operations are timed alone */
+};
+
+/* ---- bench_timing.c ---- */
+
+/* The error of the lowest rank that has one, on all ranks. Each rank calls it once for every call of the others, or ends
+ * with one call for its error, so that none waits for one that has left. */
+descent_status bench_agree(struct bench *b, descent_status own);
+/* The same; if no rank has an error, *value becomes that of rank 0, whose clock decides how often all ranks measure. */
+descent_status bench_follow(struct bench *b, descent_status own, int64_t *value);
+
+/* Runs so many steps, from the first. */
+descent_status bench_run_steps(struct bench *b, int64_t n);
+/* Keeps the state, to which every sample returns. */
+descent_status bench_save_state(struct bench *b);
+descent_status bench_check_divergence(struct bench *b);
+
+/* Decides how many steps make a sample: of timing `index` about `budget` seconds, or of all timings inside a step. */
+descent_status bench_calibrate(struct bench *b, int index, double budget);
+descent_status bench_calibrate_inside(struct bench *b, double budget);
+/* Takes one sample of each timing. */
+descent_status bench_run_round(struct bench *b);
+
+/* ---- bench_report.c ---- */
+
+/* Calls on_row (may be NULL) with each row, and completes the result, which has the ceilings. */
+void bench_report(struct bench *b, bool predicts, void (*on_row)(void *user, const descent_bench_row *row), void *user,
+                  descent_bench_result *result);
+
+#endif

@@ -1,7 +1,8 @@
 /* A stand-in for NCCL, for tests only: ranks are threads of one process, each with an emulated device. What is sent is
  * copied when its stream reaches it, and an exchange is over when all that it receives has arrived. It refuses what
  * NVIDIA's library refuses, and what would wait without end or is undefined there: two ranks on a device, other lengths or
- * types on the two sides, messages outside of a group, the end of a communicator whose exchanges a graph holds. */
+ * types on the two sides, messages outside of a group, messages of a rank to itself without a receipt in the same group,
+ * the end of a communicator whose exchanges a graph holds. */
 #include <dlfcn.h>
 
 #include <chrono>
@@ -146,10 +147,10 @@ bool receive(const Exchange &exchange) {
   for (const Call &call : exchange.calls) {
     if (!call.receives) continue;
     std::deque<Message> &queue = comm.clique->sent[{call.peer, comm.rank}];
-    if (queue.front().data.size() == call.bytes && queue.front().type == call.type)
-      std::memcpy(call.data, queue.front().data.data(), call.bytes);
-    else
+    if (queue.front().data.size() != call.bytes || queue.front().type != call.type)
       comm.error = ncclInvalidUsage;
+    else if (controls.loses != comm.device + 1)
+      std::memcpy(call.data, queue.front().data.data(), call.bytes);
     queue.pop_front();
   }
   return comm.error == ncclSuccess;
@@ -177,12 +178,19 @@ ncclResult_t add(ncclComm_t comm, cudaStream_t stream, const Call &call) {
   ncclResult_t result = ncclSuccess;
   if (comms.find(comm) == comms.end() || comm->aborted)
     result = ncclInvalidArgument;
-  else if (group_depth == 0 || call.peer < 0 || call.peer >= comm->clique->size || call.peer == comm->rank)
+  else if (group_depth == 0 || call.peer < 0 || call.peer >= comm->clique->size)
     result = ncclInvalidUsage;
   else
     group[{comm, stream}].push_back(call);
   if (result != ncclSuccess) group_error = result;
   return result;
+}
+
+/* A rank receives from itself what it sends to itself in the same group. */
+bool is_matched(ncclComm_t comm, const std::vector<Call> &calls) {
+  int balance = 0;
+  for (const Call &call : calls) balance += call.peer != comm->rank ? 0 : call.receives ? -1 : 1;
+  return balance == 0;
 }
 
 size_t bytes_of(ncclDataType_t type) { return type == ncclFloat32 ? 4 : type == ncclFloat64 ? 8 : 0; }
@@ -316,6 +324,7 @@ EXPORTED ncclResult_t ncclGroupEnd() {
     const bool captures = runtime.is_capturing(stream) != 0; /* its lock comes before the one here */
     if (!captures) sleep_for(controls.slow);
     if (captures && controls.uncapturable == current_device(runtime) + 1) result = ncclInvalidUsage;
+    if (!is_matched(part.first.first, part.second)) result = ncclInvalidUsage;
     if (result != ncclSuccess) break;
     auto *const exchange = new Exchange();
     {

@@ -11,6 +11,7 @@ struct emulated_nccl {
   int after;                          /* exchanges that are good before it is silent, or before they fail */
   int absent;                         /* 1 + the device whose rank never arrives to be connected; 0: none */
   int fails;                          /* 1 + the device whose exchanges fail; 0: none */
+  int loses;                          /* 1 + the device at which messages arrive, but not what they hold; 0: none */
   int half_made;                      /* 1 + the device whose rank is not connected, but has a communicator; 0: none */
   int uncapturable;                   /* 1 + the device whose exchanges cannot be captured; 0: none */
   double patience;                    /* seconds for which an arrival waits before the process may end; 0: 30 */

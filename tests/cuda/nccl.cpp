@@ -113,6 +113,8 @@ struct Exchange {
   std::shared_ptr<ncclComm> comm;
   std::vector<Call> calls;
   bool captured = false;
+  bool sent = false;
+  std::chrono::steady_clock::time_point begin; /* of this run of it */
 };
 
 void release(void *context) {
@@ -124,12 +126,25 @@ void release(void *context) {
   delete exchange;
 }
 
-void sleep_for(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
+/* ThreadSanitizer knows waits until a time of the system's clock. */
+std::chrono::system_clock::time_point after(double seconds) {
+  return std::chrono::system_clock::now() +
+         std::chrono::duration_cast<std::chrono::system_clock::duration>(std::chrono::duration<double>(seconds));
+}
+
+/* Or until the waits end. */
+void wait_for(double seconds) {
+  std::unique_lock<std::mutex> locked(lock);
+  arrived.wait_until(locked, after(seconds), [] { return controls.released != 0; });
+}
 
 std::map<ncclComm_t, std::shared_ptr<ncclComm>> comms;
 
-void send(const Exchange &exchange) {
+void send(Exchange &exchange) {
   const ncclComm &comm = *exchange.comm;
+  const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - exchange.begin;
+  if (exchange.sent || (controls.late == comm.device + 1 && waited.count() < controls.lateness)) return;
+  exchange.sent = true;
   if (controls.silent == comm.device + 1 && comm.started > controls.after) return;
   for (const Call &call : exchange.calls) {
     if (call.receives) continue;
@@ -158,15 +173,16 @@ bool receive(const Exchange &exchange) {
 
 /* An exchange that has failed is never over: it ends when the communicator is aborted. */
 int poll(void *context, int begins) {
-  const Exchange &exchange = *static_cast<Exchange *>(context);
+  Exchange &exchange = *static_cast<Exchange *>(context);
   ncclComm &comm = *exchange.comm;
   const std::lock_guard<std::mutex> locked(lock);
   if (comm.aborted) return 1;
   comm.started += begins;
   if (controls.fails == comm.device + 1 && comm.started > controls.after) comm.error = ncclRemoteError;
   if (comm.error != ncclSuccess) return 0;
-  if (begins) send(exchange);
-  return receive(exchange);
+  if (begins) exchange.sent = false, exchange.begin = std::chrono::steady_clock::now();
+  send(exchange);
+  return exchange.sent && receive(exchange);
 }
 
 thread_local int group_depth;
@@ -197,16 +213,25 @@ size_t bytes_of(ncclDataType_t type) { return type == ncclFloat32 ? 4 : type == 
 
 /* Waits for all ranks, as NVIDIA's library does without end. */
 bool all_arrive(std::unique_lock<std::mutex> &locked, Clique &clique) {
-  const double patience = controls.patience > 0 ? controls.patience : 30;
-  const auto until = std::chrono::system_clock::now() + std::chrono::duration_cast<std::chrono::system_clock::duration>(
-                                                            std::chrono::duration<double>(patience));
+  const auto is_complete = [&] { return static_cast<int>(clique.devices.size()) == clique.size; };
   arrived.notify_all();
-  return arrived.wait_until(locked, until, [&] { return static_cast<int>(clique.devices.size()) == clique.size; });
+  arrived.wait_until(locked, after(controls.patience > 0 ? controls.patience : 30),
+                     [&] { return controls.released != 0 || is_complete(); });
+  return is_complete();
 }
 
 }  // namespace
 
-EXPORTED void emulated_nccl_settle() { const std::lock_guard<std::mutex> locked(lock); }
+EXPORTED long long emulated_nccl_settle() {
+  const std::lock_guard<std::mutex> locked(lock);
+  return controls.live;
+}
+
+EXPORTED void emulated_nccl_release() {
+  const std::lock_guard<std::mutex> locked(lock);
+  controls.released = 1;
+  arrived.notify_all();
+}
 
 EXPORTED ncclResult_t ncclGetVersion(int *version) {
   const int device = current_device(RUNTIME);
@@ -265,7 +290,7 @@ static bool let_go(const Runtime &runtime, ncclComm &comm) {
       if (comm.held == 0) return true;
     }
     (void)runtime.query(comm.stream);
-    sleep_for(1e-3);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   return false;
 }
@@ -280,7 +305,7 @@ static ncclResult_t end(const Runtime &runtime, ncclComm_t comm, bool aborts) {
     ended->aborted |= aborts;
   }
   const bool free = let_go(runtime, *ended);
-  if (!aborts) sleep_for(controls.parting);
+  if (!aborts) wait_for(controls.parting);
   const std::lock_guard<std::mutex> locked(lock);
   comms.erase(comm);
   controls.live--;
@@ -322,7 +347,7 @@ EXPORTED ncclResult_t ncclGroupEnd() {
   for (const auto &part : calls) {
     const cudaStream_t stream = part.first.second;
     const bool captures = runtime.is_capturing(stream) != 0; /* its lock comes before the one here */
-    if (!captures) sleep_for(controls.slow);
+    if (!captures) wait_for(controls.slow);
     if (captures && controls.uncapturable == current_device(runtime) + 1) result = ncclInvalidUsage;
     if (!is_matched(part.first.first, part.second)) result = ncclInvalidUsage;
     if (result != ncclSuccess) break;

@@ -25,7 +25,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import large_rows
 from gpu_workloads import WORKLOADS, text_seconds, title
-from scaling_model import PATHS, PREDICTED, half, parameters, strong, sum_seconds, weak
+from scaling_model import PATHS, PREDICTED, batch_of, half, overlapped, parameters, strong, sum_seconds, weak
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PAGE = os.path.join(HERE, "results", "scaling.md")
@@ -43,7 +43,7 @@ SIDES = {  # ranks, threads of each, micro-batches, share of the batch
     "2 ranks, 1 thread each": (2, 1, 2, 1),
     "half the batch, 1 thread": (1, 1, 1, 2),
 }
-WEAK_RANKS, STRONG_RANKS = (2, 4, 8, 64, 1024), (2, 4, 8, 64)
+WEAK_RANKS, STRONG_RANKS, OVERLAP_RANKS = (2, 4, 8, 64, 1024), (2, 4, 8, 64), (8, 64)
 
 
 # ---- measured --------------------------------------------------------------------------------------------------------
@@ -148,6 +148,18 @@ def model_lines():
     return lines
 
 
+def overlap_lines():
+    columns = [(label, path, kind, ranks) for label, path in zip(("hosts", "GPUs"), PATHS.values())
+               for ranks in OVERLAP_RANKS for kind in ("weak", "strong")]
+    lines = ["| workload | " + " | ".join(f"{label}: {kind}, {ranks}" for label, _, kind, ranks in columns) + " |",
+             "| --- " * (1 + len(columns)) + "|"]
+    for name in WORKLOADS:
+        gains = [overlapped(name, batch_of(name) / (ranks if kind == "strong" else 1), ranks, path)
+                 for _, path, kind, ranks in columns]
+        lines.append(f"| {title(name)} | {' | '.join(f'{gain:.2f} x' for gain in gains)} |")
+    return lines
+
+
 MODEL = """Every figure below is a prediction: no GPU has run any of it. It follows from `bench/scaling_model.py`: the step of one
 GPU as predicted in [README.md](README.md), the links' stated bandwidths, and an assumed latency of 5 us a message. Eight
 GPUs are a node. Weak: each GPU has the whole batch of the workload; the figure is the efficiency, 1 at best. Strong: the
@@ -155,8 +167,24 @@ GPUs share that batch; the figure is the speed-up. Half: the smallest number of 
 nodes, at which the sum of the gradients takes more than half of the step; -: none."""
 
 
+OVERLAP = """### At most gained by overlap
+
+A step could send the gradient of each layer while the gradients of the layers below are computed. The figures are the
+speed-up of a step at most, by the same model: the exchange would take no time from the computation, and pieces would cost
+no more than the whole. With several micro-batches on a rank only the last could overlap, so that less would be gained.
+Hosts: through the hosts' memory; GPUs: between GPUs."""
+
+DECISION = """Overlap is not built. On CPUs it gains nothing ([micro-batches.md](micro-batches.md)). On the 8 GPUs of a node it would gain
+1 to 19 % with the whole batch on each, and less than that in truth: NCCL's kernels take multiprocessors and memory
+bandwidth from the products, and an exchange for each layer pays the latency again, which is most of the exchange of the
+three networks with the largest figures. Up to 41 % is to be gained only where the exchange takes as long as the products,
+and a larger batch on each GPU gains more there. Build it if a step that is measured on several GPUs spends more than a
+tenth of its time in allreduce at the largest batch that trains well. The bits would not change, since each value is added
+in the same order."""
+
+
 def predicted():
-    return ["", "## Predicted", "", MODEL, *model_lines()]
+    return ["", "## Predicted", "", MODEL, *model_lines(), "", OVERLAP, "", *overlap_lines(), "", DECISION]
 
 
 def check():

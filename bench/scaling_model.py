@@ -3,7 +3,7 @@
     t(B / R) + 2 phases, each (R - 1) messages of n / R floats: latency (R - 1) + bytes / bandwidth
 
 since the ordered sum sends each rank its slice of everyone's gradient, and then every finished slice to everyone. The
-step does not overlap with it. Figures of a GPU's step are the predictions of bench/results/README.md; those of links are
+step does not overlap with it; `overlapped` is what it could gain at most if it did. Figures of a GPU's step are the predictions of bench/results/README.md; those of links are
 what their vendors state, and halves of it where the host's memory is in the way."""
 
 from gpu_workloads import WORKLOADS
@@ -28,22 +28,36 @@ PREDICTED = {
 UPDATE_BYTES = 30  # of a parameter: Adam's reads and writes of W, m, v, their gradient, and the copy in bf16
 
 
-def parameters(name):
+def layers(name):
+    """(n_in, n_out) of each."""
     inputs, hidden, outputs = WORKLOADS[name][:3]
     widths = [inputs, *hidden, outputs]
-    return sum((a + 1) * b for a, b in zip(widths, widths[1:]))
+    return list(zip(widths, widths[1:]))
+
+
+def parameters(name):
+    return sum((n_in + 1) * n_out for n_in, n_out in layers(name))
 
 
 def batch_of(name):
     return WORKLOADS[name][4]
 
 
-def step_seconds(name, rows):
-    """Of one GPU: launches and update whatever the rows are, the rest in proportion to them. Few rows leave parts of a
-    GPU idle, so that this is too optimistic for them."""
+def products_seconds(name, rows):
+    """The part of a step of one GPU that is in proportion to its rows. Few rows leave parts of a GPU idle, so that this
+    is too optimistic for them."""
+    seconds, _ = PREDICTED[name]
+    return (seconds - fixed_seconds(name)) * rows / batch_of(name)
+
+
+def fixed_seconds(name):
+    """Launches and update, whatever the rows are."""
     seconds, kernels = PREDICTED[name]
-    fixed = min(seconds, kernels * LAUNCH + parameters(name) * UPDATE_BYTES / MEMORY)
-    return fixed + (seconds - fixed) * rows / batch_of(name)
+    return min(seconds, kernels * LAUNCH + parameters(name) * UPDATE_BYTES / MEMORY)
+
+
+def step_seconds(name, rows):
+    return fixed_seconds(name) + products_seconds(name, rows)
 
 
 def sum_seconds(n, ranks, latency, bandwidth):
@@ -58,13 +72,13 @@ def shares(n, ranks):
 
 
 def sum_between_gpus(n, ranks):
-    """If GPUs exchanged gradients themselves, by NVLink and InfiniBand at once. That is not built."""
+    """By NCCL, over NVLink and InfiniBand at once. The kernel that adds is left out: it reads n floats from memory."""
     near, far = shares(n, ranks)
     return 2 * ((ranks - 1) * LATENCY + max(near / NVLINK, far / NETWORK))
 
 
 def sum_through_hosts(n, ranks):
-    """As it is built: to the host's memory and back, the exchange there, and a sum by one core."""
+    """Without NCCL: to the host's memory and back, the exchange there, and a sum by one core."""
     if ranks == 1:
         return 0.0
     near, far = shares(n, ranks)
@@ -73,8 +87,7 @@ def sum_through_hosts(n, ranks):
     return 2 * 4 * n / PCIE + 2 * phase + 4 * n / HOST_ADDS
 
 
-PATHS = {"through the hosts' memory, as built": sum_through_hosts,
-         "between GPUs, not built": sum_between_gpus}
+PATHS = {"through the hosts' memory": sum_through_hosts, "between GPUs": sum_between_gpus}
 
 
 def weak(name, ranks, path):
@@ -98,3 +111,21 @@ def half(name, path, is_weak, most=1024):
             return ranks
         ranks *= 2
     return None
+
+
+def overlapped(name, rows, ranks, path):
+    """Speed-up of a step of `rows` rows a rank, at most, if the gradient of each layer were sent as soon as it is there,
+    while the layers below are computed: the exchange takes no time from the computation, and pieces cost no more than the
+    whole. The products of a layer have equal times (its forward, dW and dX, which layer 1 lacks), in proportion to their
+    arithmetic."""
+    work = [n_in * n_out for n_in, n_out in layers(name)]
+    of_work = products_seconds(name, rows) / (3 * sum(work) - work[0])
+    exchange = path(parameters(name), ranks)
+    computed = sent = 0.0  # seconds after the loss
+    for l, (n_in, n_out) in reversed(list(enumerate(layers(name)))):
+        computed += of_work * work[l]  # dW
+        sent = max(sent, computed) + exchange * (n_in + 1) * n_out / parameters(name)
+        if l > 0:
+            computed += of_work * work[l]  # dX
+    whole = step_seconds(name, rows) + exchange
+    return whole / (whole - (computed + exchange - sent))

@@ -30,12 +30,13 @@ COEFFICIENTS {
 /* Computed in double, then rounded once. */
 static inline FACTORS TYPED(update_factors_of)(const struct plan_update *update, const struct plan_step *step) {
   const double learning_rate = step->learning_rate, t = (double)step->number;
+  const double divisor = 1 - pow(update->beta1, t); /* of moment1 */
   FACTORS f;
   f.learning_rate = (REAL)learning_rate;
   f.decay_factor = (REAL)(1 - learning_rate * update->weight_decay);
-  f.corrected_learning_rate = (REAL)(learning_rate / (1 - pow(update->beta1, t)));
+  f.corrected_learning_rate = (REAL)(learning_rate / divisor);
   f.root_bias_correction = (REAL)(1 / sqrt(1 - pow(update->beta2, t)));
-  f.bias_correction = (REAL)(1 / (1 - pow(update->beta1, t)));
+  f.bias_correction = (REAL)(1 / divisor);
   return f;
 }
 

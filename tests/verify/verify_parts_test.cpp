@@ -183,6 +183,7 @@ struct Fault {
   std::function<void(plan_step *)> step;   /* what the device takes the step for */
   std::function<double(double)> value;     /* what it makes of one value that it writes */
   bool leaves_out = false, breaks = false; /* breaks: fails with ERROR_DEVICE */
+  bool of_loss = false;                    /* the value is J, not a gradient */
 };
 
 /* The table of functions cannot hold state; each rank is a thread. */
@@ -201,6 +202,7 @@ descent_status faulty_run_op(backend_program *program, plan_range range, plan_st
   int64_t offset = 0;
   double value = 0, before = 0;
   output_of(its_plan, op, &buffer, &offset);
+  if (fault->of_loss) buffer = op.allreduce.scalars, offset = SCALAR_LOSS;
   if (fault->breaks) return status_set(DESCENT_ERROR_DEVICE, "the device has fallen off the bus");
   if (fault->step) fault->step(&step);
   descent_status status = backend_cpu.read(program, buffer, offset, 1, PLAN_F64, &before);
@@ -483,6 +485,9 @@ TEST(VerifyRanks, AFaultOfOneRankFailsOnAll) {
   cases.push_back({"allreduce: a value", {OP_ALLREDUCE, nullptr, off_by_a_thousandth}, {"allreduce"}});
   cases.push_back({"allreduce: left out", {OP_ALLREDUCE, nullptr, nullptr, true}, {"allreduce"}});
   cases.push_back({"allreduce: the last bit", {OP_ALLREDUCE, nullptr, next_up}, {"allreduce"}});
+  cases.push_back({"allreduce: the last bit of J, which the bound allows",
+                   {OP_ALLREDUCE, nullptr, [](double J) { return std::nextafter(J, 1e9); }, false, false, true},
+                   {"allreduce"}});
   cases.push_back({"allreduce: no number", {OP_ALLREDUCE, nullptr, [](double) { return NAN; }}, {"allreduce"}});
   for (const WrongCase &c : cases)
     for (const int ranks : {2, 3, 4})
@@ -503,6 +508,7 @@ TEST(VerifyRanks, ADeviceThatFailsEndsAllWithOneError) {
   for (const int ranks : {2, 4})
     for (const plan_op_kind kind : {OP_GATHER, OP_COMBINE, OP_UPDATE, OP_BACKWARD_OUTPUT, OP_OUTPUT}) {
       RankedOptions with;
+      with.seconds = 2; /* of ranks that wait for one that has left */
       with.options.ranks.micro_batches = 2 * ranks;
       with.faults = [&](int rank) {
         const Fault breaks{kind, nullptr, nullptr, false, true};
@@ -546,6 +552,7 @@ TEST(VerifyRanks, CompareTheirWorkFirst) {
   };
   for (const auto &c : cases) {
     RankedOptions with;
+    with.seconds = 2;
     with.change = c.change;
     const std::vector<Result> results = verify_on(2, with);
     EXPECT_EQ(results[0].status, DESCENT_ERROR_ARGUMENT);

@@ -460,8 +460,8 @@ TEST(VerifyRanks, PassWithOneResult) {
           const descent_verify_row &sums = row_of(results[0], "allreduce");
           EXPECT_EQ(sums.values, ranks * (kSteps + kWithStatistics) * (n + 1));
           EXPECT_GT(sums.bound, 0);
-          if (std::string(reference) == "reference") { /* float32 does round */
-            EXPECT_GT(sums.largest_error, 0);
+          if (std::string(reference) == "reference") { /* the bound is no larger than roundings come near to */
+            EXPECT_GT(sums.error_to_bound, 0.3);
           }
         }
 }

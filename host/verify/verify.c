@@ -103,7 +103,7 @@ done:
   return status;
 }
 
-/* `rows` at a time: numbers of the first of the synthetic rows and of the last, which may have fewer. */
+/* The number of the last step, or block, of so many rows; the first is 1. */
 static int64_t last_of(const struct verification *v, int64_t rows) { return (v->data.dataset.rows - 1) / rows + 1; }
 
 static descent_status check_training_at_once(struct verification *v, int64_t number) {

@@ -132,17 +132,17 @@ struct rank_sum {
 /* Of x[0], x[stride] .. of the ranks. Both the intervals and the doubles are added in the order of a binary counter, as
  * float32 is, so that their roundings are of the same sums. */
 static struct rank_sum sum_of_ranks(const double *x, int64_t stride, int ranks) {
-  struct rank_sum kept[32], sum = {0};
+  struct rank_sum subtrees[32], sum = {0};
   for (int rank = 0; rank < ranks; rank++) {
     int levels[32], stored;
     const double value = x[rank * stride];
     const int n = combined_levels(rank, ranks, levels, &stored);
     sum = (struct rank_sum){value, fabs(value), interval_exact(value)};
     for (int i = 0; i < n; i++) {
-      const struct rank_sum *k = &kept[levels[i]];
+      const struct rank_sum *k = &subtrees[levels[i]];
       sum = (struct rank_sum){k->exact + sum.exact, k->magnitude + sum.magnitude, interval_add(k->within, sum.within)};
     }
-    if (stored >= 0) kept[stored] = sum;
+    if (stored >= 0) subtrees[stored] = sum;
   }
   return sum;
 }

@@ -23,28 +23,12 @@ done:
   return status;
 }
 
-/* No unit has been active yet in this step. */
-static descent_status clear_active(struct verification *v) {
-  const struct plan_range range = v->plan->micro_batch_with_statistics;
-  descent_status status = DESCENT_OK;
-  for (int i = range.first; i < range.first + range.count; i++) {
-    const struct plan_statistics *o = &v->plan->ops[i].statistics;
-    if (v->plan->ops[i].kind != OP_STATISTICS) continue;
-    for (int64_t j = 0; j < o->n; j++) v->values[j] = 0;
-    TRY(program_write(&v->candidate, o->active, 0, o->n, PLAN_F64, v->values));
-  }
-done:
-  return status;
-}
-
+/* The marks of active units are 0, as compile has left them: one step alone has statistics. */
 static descent_status check_parts(struct verification *v, const struct plan_step *step, bool with_statistics) {
-  const struct plan *plan = v->plan;
+  const struct plan_range range = with_statistics ? v->plan->micro_batch_with_statistics : v->plan->micro_batch;
   descent_status status = DESCENT_OK;
   verification_cut(v, step);
-  if (with_statistics) TRY(clear_active(v));
-  for (int i = 0; i < v->cut.own; i++)
-    TRY(check_range(v, PHASE_TRAIN, with_statistics ? plan->micro_batch_with_statistics : plan->micro_batch,
-                    &v->cut.steps[i]));
+  for (int i = 0; i < v->cut.own; i++) TRY(check_range(v, PHASE_TRAIN, range, &v->cut.steps[i]));
 done:
   return status;
 }
@@ -119,7 +103,7 @@ done:
   return status;
 }
 
-/* `rows` at a time: numbers of the first of the synthetic rows and of the last, which may have fewer. */
+/* The number of the last step, or block, of so many rows; the first is 1. */
 static int64_t last_of(const struct verification *v, int64_t rows) { return (v->data.dataset.rows - 1) / rows + 1; }
 
 static descent_status check_training_at_once(struct verification *v, int64_t number) {

@@ -41,14 +41,6 @@ done:
   return status;
 }
 
-static descent_status connect(struct verification *v) {
-  descent_status status = DESCENT_OK;
-  if (v->reference.compiled) TRY(program_connect(&v->reference));
-  TRY(program_connect(&v->candidate));
-done:
-  return status;
-}
-
 descent_status verify_ranks_begin(struct verification *v, int64_t steps, descent_status own) {
   int64_t *all = NULL;
   descent_status status = own;
@@ -57,7 +49,9 @@ descent_status verify_ranks_begin(struct verification *v, int64_t steps, descent
     own = DESCENT_ERROR_MEMORY;
   TRY(communicator_agree(v->communicator, own));
   TRY(compare_work(v, steps, all));
-  if (v->plan->communicator) TRY(communicator_agree(v->communicator, connect(v)));
+  if (v->plan->communicator && v->reference.compiled)
+    TRY(communicator_agree(v->communicator, program_connect(&v->reference)));
+  if (v->plan->communicator) TRY(communicator_agree(v->communicator, program_connect(&v->candidate)));
 done:
   free(all);
   return status;

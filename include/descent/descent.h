@@ -1030,16 +1030,16 @@ typedef struct descent_train_options {
     uint64_t reserved[3];
   } gpu;
 
-  /* descent_fit only. The rows of a step are cut into `micro_batches` contiguous parts of almost equal size. Their
-   * gradients are computed one after another, so a step needs the memory of one part, and added in a binary tree over the
-   * parts. With R ranks each computes the parts of one subtree, and the result has the same bits for every R, with
-   * equal arithmetic; see docs/distributed.md. Every rank calls descent_fit with the same network, data and options, which are compared first: ERROR_ARGUMENT names
-   * rank and difference. A stop or a save that a callback asks for on one rank is done by all, at the same step. Rank 0
-   * alone uses the checkpoints' folder and calls on_checkpoint. ERROR_DEVICE where a rank does not answer, ERROR_INTERNAL
-   * where the weights of one come to differ. */
+  /* descent_fit, descent_verify and descent_bench. The rows of a step are cut into `micro_batches` contiguous parts of
+   * almost equal size. Their gradients are computed one after another, so a step needs the memory of one part, and added in
+   * a binary tree over the parts. With R ranks each computes the parts of one subtree, and the result has the same bits for
+   * every R, with equal arithmetic; see docs/distributed.md. Every rank calls descent_fit with the same network, data and
+   * options, which are compared first: ERROR_ARGUMENT names rank and difference. A stop or a save that a callback asks for
+   * on one rank is done by all, at the same step. Rank 0 alone uses the checkpoints' folder and calls on_checkpoint.
+   * ERROR_DEVICE where a rank does not answer, ERROR_INTERNAL where the weights of one come to differ. */
   struct {
     int64_t micro_batches;              /* M >= 1; 0: as many as there are ranks. R > 1 ranks take R 2^k */
-    descent_communicator *communicator; /* connects the ranks; borrowed until descent_fit returns; NULL: one rank */
+    descent_communicator *communicator; /* connects the ranks; borrowed until the call returns; NULL: one rank */
     uint64_t reserved[2];
   } ranks;
 } descent_train_options;
@@ -1293,7 +1293,18 @@ typedef struct descent_verify_row {
  * steps in parts do, gradients and then update: all bits must be equal, and the bound is 0. The bounds are those of
  * options->precision against exact arithmetic, and come from the reference device whatever the reference: with another
  * reference a value may differ by two bounds. ERROR_DIVERGED when the exact values themselves leave the range of
- * float32, ERROR_UNSUPPORTED when one of the devices lacks the precision. The network and files are unchanged. */
+ * float32, ERROR_UNSUPPORTED when one of the devices lacks the precision. The network and files are unchanged.
+ *
+ * With options->ranks a step is run in M micro-batches, at most as many as its rows: each operation on the parts of this
+ * rank, "combine", which adds their gradients, and the update of the whole step. Backward, evaluation and prediction take
+ * blocks of the rows of the largest part. "fused: .." rows are then those of one part alone, and "fused train: .." compare
+ * what the parts of a step leave when they are run in one call and one by one. With several ranks the call is collective:
+ * all make it with the same network, options, rows and steps (otherwise ERROR_ARGUMENT, with rank and difference), and each
+ * verifies its device. "allreduce" compares the sums on each rank with the exact sum over all ranks; they must also have the
+ * same bits on all (otherwise error_to_bound is infinite or NaN). All ranks get the same rows, which count the values of
+ * all and show the worst, and the same `passed`. An error of one ends the call on all with its status and "rank 2 (node7): "
+ * before its text, but ERROR_DEVICE after the time limit of the communicator where a rank is lost or its device fails within
+ * the sum. The device reference is one rank: as the candidate of several it is ERROR_UNSUPPORTED. */
 DESCENT_API descent_status descent_verify(const descent_network *network, descent_device *candidate,
                                           descent_device *reference, const descent_train_options *options, int64_t rows,
                                           int64_t steps, void (*on_row)(void *user, const descent_verify_row *row),

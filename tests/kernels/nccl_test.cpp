@@ -123,6 +123,34 @@ TEST_F(Nccl, SumsInTheOrderOfABinaryCounterToTheBit) {
   }
 }
 
+/* Every rank verifies its GPU; with several, the sums of NCCL. */
+TEST_F(Nccl, IsVerifiedByTheRanks) {
+  for (const int ranks : {2, 3}) {
+    RankThreads all(ranks);
+    nccl->groups = 0;
+    all.run([&](int rank, descent_communicator *communicator) {
+      const Network network = make_network({5, 7, 3}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY, 7);
+      const Device device = open_device(device_of(rank).c_str()), reference = open_device("reference");
+      descent_train_options options = descent_train_options_default();
+      options.batch_size = 16;
+      options.ranks.communicator = communicator;
+      options.ranks.micro_batches = 2 * ranks;
+      int64_t compared = 0;
+      bool passed = false;
+      const auto count = [](void *user, const descent_verify_row *row) {
+        if (std::string(row->operation) == "allreduce") *static_cast<int64_t *>(user) = row->values;
+      };
+      EXPECT_EQ(
+          descent_verify(network.get(), device.get(), reference.get(), &options, 37, 2, count, &compared, &passed),
+          DESCENT_OK)
+          << descent_last_error();
+      EXPECT_TRUE(passed);
+      EXPECT_EQ(compared, ranks * 3 * (network->n_parameters + 1)); /* two steps, and one with statistics */
+    });
+    EXPECT_GT(nccl->groups, 0);
+  }
+}
+
 /* ---- trainings ---- */
 
 TEST_F(Nccl, TrainingsHaveTheBytesOfOneRank) {

@@ -278,22 +278,16 @@ TEST(MicroBatchesFit, ThatCannotBeAreRefused) {
   }
 }
 
-TEST(MicroBatchesFit, StepsByHandAndVerifyAreWholeAndOnOneRank) {
-  const Device device = open_device("cpu"), reference = open_device("reference");
+TEST(MicroBatchesFit, StepsByHandAreWholeAndOnOneRank) {
+  const Device device = open_device("cpu");
   const Network network = make_network({4, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
   descent_train_options options = descent_train_options_default();
   descent_trainer *trainer = nullptr;
   descent_communicator *communicator = nullptr;
-  bool passed = false;
   ASSERT_EQ(descent_communicator_open("single", 1, &communicator), DESCENT_OK) << descent_last_error();
   const auto expect_refused = [&](const std::string &what) {
-    const auto expect = [&](descent_status status, const char *where) {
-      EXPECT_EQ(status, DESCENT_ERROR_ARGUMENT);
-      EXPECT_EQ(descent_last_error(), what + ": not available " + where + "; use descent_fit");
-    };
-    expect(descent_trainer_create(network.get(), device.get(), &options, 16, &trainer), "for steps by hand");
-    expect(descent_verify(network.get(), device.get(), reference.get(), &options, 16, 1, nullptr, nullptr, &passed),
-           "in descent_verify");
+    EXPECT_EQ(descent_trainer_create(network.get(), device.get(), &options, 16, &trainer), DESCENT_ERROR_ARGUMENT);
+    EXPECT_EQ(descent_last_error(), what + ": not available for steps by hand; use descent_fit");
   };
   options.batch_size = 16;
   options.ranks.micro_batches = 2;

@@ -11,6 +11,7 @@
 
 #include "cuda_module.h"
 #include "internal.h"
+#include "op_output.h"
 #include "plan/operations.h"
 #include "simulated.h"
 
@@ -240,33 +241,6 @@ struct {
 descent_status wrong_compile(backend_device *device, const plan *p, backend_program **program) {
   wrong.its_plan = p;
   return backend_cpu.compile(device, p, program);
-}
-
-/* One value that the op writes. */
-void output_of(const plan *p, const plan_op &op, int *buffer, int64_t *offset) {
-  *offset = 0;
-  switch (op.kind) {
-    case OP_GATHER: *buffer = op.gather.X; break;
-    case OP_DENSE_FORWARD: *buffer = op.forward.A; break;
-    case OP_LOSS: *buffer = op.loss.scalars, *offset = SCALAR_LOSS; break;
-    case OP_BACKWARD_OUTPUT: *buffer = op.output_slope.dZ; break;
-    case OP_DENSE_BACKWARD_WEIGHTS: *buffer = op.weights.gradients, *offset = op.weights.b; break;
-    case OP_DENSE_BACKWARD_INPUT: *buffer = op.input.dZ_below; break;
-    case OP_ACCUMULATE:
-      *buffer = op.accumulate.adds ? op.accumulate.gradients : op.accumulate.kept_gradients, *offset = p->segments[1].W;
-      break;
-    case OP_COMBINE: *buffer = op.combine.gradients, *offset = p->segments[1].W; break;
-    case OP_ALLREDUCE: *buffer = op.allreduce.gradients, *offset = p->segments[1].W; break;
-    case OP_TRUST_RATIO: *buffer = op.update.layer_statistics, *offset = LAYER_TRUST; break;
-    case OP_GRADIENT_NORM: *buffer = op.norm.scalars, *offset = SCALAR_GRADIENT_NORM; break;
-    case OP_UPDATE: *buffer = op.update.parameters, *offset = p->segments[1].W; break;
-    case OP_STATISTICS:
-      *buffer = op.statistics.layer_statistics, *offset = (op.layer - 1) * LAYER_SLOTS + LAYER_STD;
-      break;
-    case OP_METRICS: *buffer = op.metrics.scalars, *offset = SCALAR_TOTAL_LOSS; break;
-    case OP_OUTPUT: *buffer = op.output.P; break;
-    case OP_KINDS: FAIL();
-  }
 }
 
 descent_status wrong_run(backend_program *program, plan_range range, const plan_step *steps, int64_t n_steps) {

@@ -59,6 +59,20 @@ static inline int plan_combine_levels(int64_t parts) {
   return levels;
 }
 
+/* plan_combine of one value: the sum that ends with the step's micro-batch, with the kept sums `partial`, `stride` values
+ * apart. */
+static inline void plan_combine_value(const struct plan_step *step, double *value, double *partial, int64_t stride) {
+  const int k = step->micro_batch, K = step->micro_batches;
+  int level = 0;
+  for (; k >> level & 1; level++) *value = partial[level * stride] + *value;
+  if (k < K - 1) {
+    partial[level * stride] = *value;
+    return;
+  }
+  for (level++; K >> level; level++)
+    if (K >> level & 1) *value = partial[level * stride] + *value;
+}
+
 /* Part `number` of the M that a step is cut into: rows [rows number / M, rows (number + 1) / M). It is the `place`th of
  * the `own` parts that its rank computes. `weight_sum`: of the whole step's rows. */
 static inline struct plan_step plan_micro_batch(const struct plan_step *step, int64_t number, int64_t M, int place,

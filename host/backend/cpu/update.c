@@ -61,17 +61,6 @@ static void combine_tile(void *context, int64_t tile) {
     if (c->parts >> level & 1) c->kernels->add(c->partial + level * c->n + begin, value, n);
 }
 
-static void combine_loss(double *value, double *partial, int part, int parts) {
-  int level = 0;
-  for (; part >> level & 1; level++) *value = partial[level] + *value;
-  if (part < parts - 1) {
-    partial[level] = *value;
-    return;
-  }
-  while (++level < 31)
-    if (parts >> level & 1) *value = partial[level] + *value;
-}
-
 void cpu_combine(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
   const struct plan_combine *o = &op->combine;
   struct combine c = {
@@ -83,8 +72,7 @@ void cpu_combine(struct backend_program *program, const struct plan_op *op, cons
       .parts = step->micro_batches,
   };
   if (c.parts > 1) cpu_spread(program, o->n, combine_tile, &c, cpu_tiles(o->n, CPU_PIECE));
-  combine_loss(&cpu_doubles(program, o->scalars)[SCALAR_LOSS], cpu_doubles(program, o->partial_losses),
-               step->micro_batch, step->micro_batches);
+  plan_combine_value(step, &cpu_doubles(program, o->scalars)[SCALAR_LOSS], cpu_doubles(program, o->partial_losses), 1);
 }
 
 descent_status cpu_allreduce(struct backend_program *program, const struct plan_op *op) {

@@ -16,23 +16,12 @@ void reference_accumulate(struct backend_program *program, const struct plan_acc
       kept_gradients[i] = gradients[i];
 }
 
-/* The sum that ends with this part, by a binary counter over the sums of earlier parts, `stride` values apart. */
-static void combine(double *value, double *partial, int64_t stride, const struct plan_step *step) {
-  int level = 0;
-  for (; step->micro_batch >> level & 1; level++) *value = partial[level * stride] + *value;
-  if (step->micro_batch < step->micro_batches - 1) {
-    partial[level * stride] = *value;
-    return;
-  }
-  while (++level < 31)
-    if (step->micro_batches >> level & 1) *value = partial[level * stride] + *value;
-}
-
 void reference_combine(struct backend_program *program, const struct plan_combine *op, const struct plan_step *step) {
   double *gradients = reference_values(program, op->gradients);
   double *partial = reference_values(program, op->partial_gradients);
-  for (int64_t i = 0; i < op->n; i++) combine(&gradients[i], partial + i, op->n, step);
-  combine(&reference_values(program, op->scalars)[SCALAR_LOSS], reference_values(program, op->partial_losses), 1, step);
+  for (int64_t i = 0; i < op->n; i++) plan_combine_value(step, &gradients[i], partial + i, op->n);
+  plan_combine_value(step, &reference_values(program, op->scalars)[SCALAR_LOSS],
+                     reference_values(program, op->partial_losses), 1);
 }
 
 void reference_gradient_norm(struct backend_program *program, const struct plan_gradient_norm *op,

@@ -206,7 +206,9 @@ struct Call {
 struct Watch {
   const plan *compiled = nullptr;
   std::vector<Call> calls;
-  int64_t fails_at = -1; /* the call that fails */
+  std::vector<plan_step> records; /* given to time */
+  int64_t fails_at = -1;          /* the call that fails */
+  double pause = 0;               /* seconds of each call of time */
   bool finite = true;
   double least_norm = HUGE_VAL; /* of the gradients that gradient_norm sees */
 };
@@ -259,6 +261,16 @@ backend watching(const backend &table) {
   return watches;
 }
 
+/* Operation i of the plan takes 1 + i microseconds. */
+descent_status time_inside(backend_program *, plan_range range, const plan_step *steps, int64_t n, double *ops,
+                           double *products) {
+  watch.calls.push_back({-1 - range.first, range.count, n});
+  watch.records.insert(watch.records.end(), steps, steps + n);
+  std::this_thread::sleep_for(std::chrono::duration<double>(watch.pause));
+  for (int i = 0; i < range.count; i++) ops[i] = 1e-6 * (range.first + i + 1), products[i] = 0.5 * ops[i];
+  return DESCENT_OK;
+}
+
 TEST(BenchMicroBatches, KeepGradientsFiniteHoweverOftenTheyAreAdded) {
   const Device cpu = open_device("cpu");
   const backend watches = watching(*cpu->backend);
@@ -302,13 +314,7 @@ TEST(BenchMicroBatches, AreOneRangeWhereThereIsOne) {
 TEST(BenchMicroBatches, AreTimedInsideStepsWithAFinishAfterTheParts) {
   const Device cpu = open_device("cpu");
   backend times = watching(*cpu->backend);
-  times.time = [](backend_program *, plan_range range, const plan_step *steps, int64_t n, double *ops,
-                  double *products) {
-    watch.calls.push_back({-1 - range.first, range.count, n});
-    for (int64_t i = 0; i < n; i++) EXPECT_EQ(steps[i].rows > 0, range.first == watch.compiled->micro_batch.first);
-    for (int i = 0; i < range.count; i++) ops[i] = 1e-6 * (range.first + i + 1), products[i] = 0.5 * ops[i];
-    return DESCENT_OK;
-  };
+  times.time = time_inside;
   descent_device device = *cpu;
   device.backend = &times;
   watch = Watch();
@@ -331,16 +337,28 @@ TEST(BenchMicroBatches, AreTimedInsideStepsWithAFinishAfterTheParts) {
   ASSERT_GE(inside.size(), 14u); /* the calibration's 1 + 1 + 5 steps */
   for (size_t i = 0; i < inside.size(); i++)
     EXPECT_TRUE(inside[i] == (i % 2 ? Call{-1 - finish_of_plan.first, 3, 1} : Call{-1, 8, 4})) << i;
+  /* The steps of a sample follow each other: after the two of one step each, five of the last calibration. */
+  for (size_t i = 0; i < 7 * 5; i++) {
+    const plan_step &record = watch.records[i];
+    const int64_t part = static_cast<int64_t>(i % 5);
+    EXPECT_EQ(record.number, i < 10 ? 1 : static_cast<int64_t>(i / 5) - 1) << i;
+    EXPECT_EQ(record.rows, part < 4 ? batch * (part + 1) / 4 - batch * part / 4 : 0) << i;
+    EXPECT_EQ(record.micro_batch, part < 4 ? part : 0) << i;
+    EXPECT_EQ(record.micro_batches, 4) << i;
+    EXPECT_EQ(record.weight_sum, part < 4 ? batch : 0) << i;
+  }
 }
 
 /* ---- several ranks ---- */
 
 /* Measures on every rank; `body` may change a rank's options and watch. */
 template <typename Body>
-std::vector<Measured> measure_ranks(RankThreads &ranks, int size, int64_t M, Body body, double seconds = 0.05) {
+std::vector<Measured> measure_ranks(RankThreads &ranks, int size, int64_t M, Body body, double seconds = 0.05,
+                                    bool inside = false) {
   std::vector<Measured> measured(static_cast<size_t>(size));
   const Device cpu = open_device("cpu");
-  const backend watches = watching(*cpu->backend);
+  backend watches = watching(*cpu->backend);
+  if (inside) watches.time = time_inside;
   ranks.run([&](int rank, descent_communicator *communicator) {
     const Device device = open_device("cpu");
     descent_device copy = *device;
@@ -390,6 +408,24 @@ TEST(BenchRanks, ExchangeGradientsInARowWithAFloorFromTheLink) {
       if (call.count == 1) most = std::max(most, call.steps);
     EXPECT_GT(most, 1);
   }
+}
+
+TEST(BenchRanks, RepeatAsOftenInsideStepsAsTheClockOfRank0Says) {
+  RankThreads ranks(2);
+  std::vector<std::vector<Call>> calls(2);
+  const std::vector<Measured> all = measure_ranks(
+      ranks, 2, 4,
+      [&](int rank, const descent_train_options &, double &) {
+        calls[static_cast<size_t>(rank)] = watch.calls;
+        watch.pause = rank == 0 ? 2e-4 : 1e-6;
+      },
+      0.1, true);
+  for (const Measured &measured : all) {
+    expect_consistent(measured, 2, true);
+    if (HasFatalFailure()) return;
+  }
+  EXPECT_TRUE(calls[0] == calls[1]) << calls[0].size() << " calls, and " << calls[1].size();
+  EXPECT_TRUE(std::any_of(calls[0].begin(), calls[0].end(), [](const Call &call) { return call.first < 0; }));
 }
 
 double seconds_since(std::chrono::steady_clock::time_point start) {

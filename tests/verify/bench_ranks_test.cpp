@@ -204,7 +204,8 @@ struct Call {
 
 /* What a thread's backend has seen. */
 struct Watch {
-  const plan *compiled = nullptr;
+  const plan *compiled = nullptr; /* during the measurement */
+  plan_range train{}, micro_batch{}, finish{};
   std::vector<Call> calls;
   std::vector<plan_step> records; /* given to time */
   int64_t fails_at = -1;          /* the call that fails */
@@ -230,13 +231,16 @@ std::vector<double> values_of(backend_program *program, const char *name) {
   return values;
 }
 
-/* After an operation alone. */
-void look(backend_program *program, plan_range range) {
+/* After an operation alone. Sums in place are repeated far more often than a clock would have it: gradients that are not
+ * zero would at least double each time. */
+void look(backend_program *program, plan_range range, const plan_step *steps, int64_t n) {
   const plan_op_kind kind = watch.compiled->ops[range.first].kind;
   if (range.count != 1) return;
+  const bool in_place = kind == OP_COMBINE || kind == OP_ALLREDUCE;
+  for (int i = 0; in_place && i < 64; i++) watch.finite &= watched->run(program, range, steps, n) == DESCENT_OK;
   const std::vector<double> scalars = values_of(program, "scalars");
   watch.finite = watch.finite && std::isfinite(scalars[SCALAR_LOSS]);
-  if (kind == OP_COMBINE || kind == OP_ALLREDUCE)
+  if (in_place)
     for (const double value : values_of(program, "gradients"))
       watch.finite = watch.finite && std::isfinite(value) && std::fabs(value) < 1e6;
   if (kind == OP_GRADIENT_NORM) watch.least_norm = std::min(watch.least_norm, scalars[SCALAR_GRADIENT_NORM]);
@@ -247,6 +251,7 @@ backend watching(const backend &table) {
   watched = &table;
   watches.compile = [](backend_device *device, const plan *plan, backend_program **program) {
     watch.compiled = plan;
+    watch.train = plan->train, watch.micro_batch = plan->micro_batch, watch.finish = plan->finish;
     return watched->compile(device, plan, program);
   };
   watches.measure = measure_nothing;
@@ -255,7 +260,7 @@ backend watching(const backend &table) {
     watch.calls.push_back({range.first, range.count, n});
     if (fails) return status_set(DESCENT_ERROR_DEVICE, "the device is lost");
     const descent_status status = watched->run(program, range, steps, n);
-    if (status == DESCENT_OK) look(program, range);
+    if (status == DESCENT_OK) look(program, range, steps, n);
     return status;
   };
   return watches;
@@ -278,21 +283,17 @@ TEST(BenchMicroBatches, KeepGradientsFiniteHoweverOftenTheyAreAdded) {
   device.backend = &watches;
   for (const int M : {2, 3, 4}) {
     watch = Watch();
-    const Measured measured = measure(&device, make_options(M), 0.2);
+    const Measured measured = measure(&device, make_options(M));
     ASSERT_EQ(measured.status, DESCENT_OK) << measured.error;
     EXPECT_TRUE(watch.finite) << M;
     EXPECT_GT(watch.least_norm, 0) << M;
     EXPECT_TRUE(std::isfinite(watch.least_norm)) << M;
-    int64_t most = 0; /* 2^(64 / 2) is above the limit of look() */
-    for (const Call &call : watch.calls)
-      if (call.count == 1 && watch.compiled->ops[call.first].kind == OP_COMBINE) most = std::max(most, call.steps);
-    EXPECT_GE(most, 64) << M;
     /* every step: its parts, then its finish */
     for (size_t i = 0; i < watch.calls.size(); i++)
-      if (watch.calls[i].first == watch.compiled->micro_batch.first && watch.calls[i].count > 1) {
+      if (watch.calls[i].first == watch.micro_batch.first && watch.calls[i].count > 1) {
         EXPECT_EQ(watch.calls[i].steps, M);
         ASSERT_LT(i + 1, watch.calls.size());
-        const Call finish = {watch.compiled->finish.first, watch.compiled->finish.count, 1};
+        const Call finish = {watch.finish.first, watch.finish.count, 1};
         EXPECT_TRUE(watch.calls[i + 1] == finish);
       }
   }
@@ -306,9 +307,8 @@ TEST(BenchMicroBatches, AreOneRangeWhereThereIsOne) {
   watch = Watch();
   ASSERT_EQ(measure(&device, make_options(1)).status, DESCENT_OK);
   ASSERT_FALSE(watch.calls.empty());
-  for (const Call &call : watch.calls)
-    EXPECT_TRUE(call.count == 1 || call.count == watch.compiled->train.count) << call.count;
-  EXPECT_TRUE(watch.calls[0] == (Call{watch.compiled->train.first, watch.compiled->train.count, 2}));
+  for (const Call &call : watch.calls) EXPECT_TRUE(call.count == 1 || call.count == watch.train.count) << call.count;
+  EXPECT_TRUE(watch.calls[0] == (Call{watch.train.first, watch.train.count, 2}));
 }
 
 TEST(BenchMicroBatches, AreTimedInsideStepsWithAFinishAfterTheParts) {
@@ -403,10 +403,6 @@ TEST(BenchRanks, ExchangeGradientsInARowWithAFloorFromTheLink) {
       EXPECT_TRUE(calls[r] == calls[0]) << calls[r].size() << " calls, and " << calls[0].size();
       EXPECT_TRUE(finite[r]);
     }
-    int64_t most = 0;
-    for (const Call &call : calls[0])
-      if (call.count == 1) most = std::max(most, call.steps);
-    EXPECT_GT(most, 1);
   }
 }
 

@@ -191,6 +191,24 @@ TEST_P(BenchMicroBatchesOn, HaveOneRowPerOperationWithTheWorkOfAllParts) {
   EXPECT_EQ(measured.result.link_bandwidth, 0);
 }
 
+TEST(BenchMicroBatches, ThatTheGpuFusesAreOneRow) {
+  const Device device = open_device("cuda");
+  descent_train_options options = make_options(3);
+  options.gpu.fusion = DESCENT_FUSION_ON;
+  options.autotune = false; /* times on the emulation would choose among the kernels that fuse */
+  const Measured measured = measure(Unmeasured(device).get(), options);
+  ASSERT_EQ(measured.status, DESCENT_OK) << measured.error;
+  std::vector<std::string> names;
+  for (const Row &row : measured.rows) names.push_back(row.operation);
+  const std::vector<std::string> expected = {"gather", "layers 1 to 2", "combine", "gradient_norm",
+                                             "update", "metrics",       "step"};
+  ASSERT_EQ(names, expected);
+  /* all rows of X, y and w once; W and b read and dW and db written in each part */
+  const descent_bench_row &fused = measured.row("layers 1 to 2");
+  EXPECT_EQ(fused.bytes, batch * (9 + 1 + 1) * 4 + 3 * 2 * (9 * 16 + 16 + 16 + 1) * 4);
+  EXPECT_EQ(fused.gemm_seconds, fused.seconds);
+}
+
 /* ---- what is executed ---- */
 
 /* A call of a backend's run or time. */

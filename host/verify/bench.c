@@ -1,6 +1,6 @@
 /* Times what a network's plan executes, a training step or a prediction: the whole, each operation and each matrix
- * product, and measures the device's ceilings, and the link between ranks, in the same run. Operations are timed inside a
- * step if the backend can do that, else alone. The median over the rounds is reported. */
+ * product, and measures the device's ceilings, and the link between ranks, in the same run. Operations are timed inside
+ * a step if the backend can do that, else alone. The median over the rounds is reported. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,8 +69,8 @@ done:
   return status;
 }
 
-/* This rank's micro-batches of a step, and its finish. The weight of a row is 1 here, also where classes have weights: no
- * time depends on it. */
+/* This rank's micro-batches of a step, and its finish. The weight of a row is 1 here, also where classes have weights:
+ * no time depends on it. */
 static void cut_step(struct bench *b, const descent_train_options *options, const struct plan_step *step,
                      int64_t number) {
   const int own = b->parts[0].executions;

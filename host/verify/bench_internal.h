@@ -1,5 +1,5 @@
-/* What a measurement keeps: the ranges that are timed, and the samples of each. bench.c sets it up and decides how often to
- * measure, bench_timing.c takes samples, bench_report.c makes rows of them. */
+/* What a measurement keeps: the ranges that are timed, and the samples of each. bench.c sets it up and decides how often
+ * to measure, bench_timing.c takes samples, bench_report.c makes rows of them. */
 #ifndef DESCENT_VERIFY_BENCH_INTERNAL_H
 #define DESCENT_VERIFY_BENCH_INTERNAL_H
 

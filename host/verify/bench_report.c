@@ -27,8 +27,8 @@ static double floor_seconds(const descent_bench_result *result, const struct wor
   return fmax(fmax(work->flops / result->peak_flops, work->bytes / result->peak_bandwidth), link);
 }
 
-/* Is op i of the part's range computed with later ones? `text`: "layers 1 to 5", all that they belong to, "all operations"
- * of the step, or the op's name. */
+/* Is op i of the part's range computed with later ones? `text`: "layers 1 to 5", all that they belong to, "all
+ * operations" of the step, or the op's name. */
 static bool name_group(const struct bench *b, const struct bench_part *part, int i, char *text, size_t size) {
   const struct plan_op *const ops = &b->plan->ops[part->range.first];
   int members = 0, lowest = 0, highest = 0;

@@ -1,5 +1,5 @@
-/* Takes the samples of a measurement. Each round times everything once, so that a disturbance of the machine affects all
- * timings alike. The state is restored before each timing: otherwise the network would train on, and its moments could
+/* Takes the samples of a measurement. Each round times everything once, so that a disturbance of the machine affects
+ * all timings alike. The state is restored before each timing: otherwise the network would train on, and its moments could
  * decay to denormal numbers, which are slow. With several ranks all make the same calls in the same order, since some
  * wait for the others. */
 #include <math.h>

@@ -90,7 +90,13 @@ TEST(Bench, TimesEveryOperationAndTheStep) {
   EXPECT_GE(number(object, "step_seconds_max"), number(object, "step_seconds_min"));
   const cJSON *row, *rows = cJSON_GetObjectItem(object.get(), "operations");
   ASSERT_GE(cJSON_GetArraySize(rows), 10);
-  cJSON_ArrayForEach(row, rows) EXPECT_GT(cJSON_GetNumberValue(cJSON_GetObjectItem(row, "seconds")), 0);
+  cJSON_ArrayForEach(row, rows) {
+    EXPECT_GT(cJSON_GetNumberValue(cJSON_GetObjectItem(row, "seconds")), 0);
+    EXPECT_EQ(cJSON_GetNumberValue(cJSON_GetObjectItem(row, "link_bytes")), 0);
+  }
+  EXPECT_EQ(number(object, "ranks"), 1);
+  EXPECT_EQ(number(object, "micro_batches"), 1);
+  EXPECT_EQ(number(object, "link_bandwidth"), 0);
 }
 
 TEST(Bench, TimesAPredictionOfTheBatch) {

@@ -319,8 +319,18 @@ TEST(Plan, MicroBatchesTakeThePlaceOfTheStepAndKeepOneSumForEachLevelOfTheTree) 
           double flops, bytes;
           plan_op_cost(&made, &op, 8, &flops, &bytes);
           EXPECT_EQ(op.combine.levels, c.levels);
-          EXPECT_EQ(flops, static_cast<double>(network->n_parameters));
-          EXPECT_EQ(bytes, 12 * static_cast<double>(network->n_parameters)); /* two operands and a sum */
+          /* K parts and K - 1 sums are read, K results written, K - 1 of them sums; an operation has the mean */
+          const double K = static_cast<double>(c.parts / c.ranks), n = static_cast<double>(network->n_parameters);
+          EXPECT_DOUBLE_EQ(K * flops, (K - 1) * n);
+          EXPECT_DOUBLE_EQ(K * bytes, (3 * K - 1) * 4 * n);
+        }
+        if (op.kind == OP_ALLREDUCE) {
+          double flops, bytes;
+          plan_op_cost(&made, &op, 0, &flops, &bytes);
+          const double R = c.ranks, n = static_cast<double>(network->n_parameters);
+          EXPECT_DOUBLE_EQ(flops, (R - 1) / R * n);
+          EXPECT_EQ(bytes, 2 * 4 * n);
+          EXPECT_DOUBLE_EQ(plan_link_bytes(&made, &op), 2 * (R - 1) / R * 4 * n + 8 * (R - 1));
         }
         if (op.kind == OP_STATISTICS) {
           EXPECT_TRUE(with_statistics && op.statistics.active != PLAN_NONE);

@@ -69,13 +69,8 @@ def ranks_job(machine, name, text, precision, accept=ends_well):
         "--validation", "0"])
     folder = os.path.join(machine.scratch, f"ranks-{name.replace(' ', '-')}-{precision}")
     os.makedirs(folder)
-    environment = {**job.environment, **nccl(machine), "D": folder, "XDG_CACHE_HOME": folder,
-                   "DESCENT_BACKEND_PATH": modules(machine)}
+    environment = {**job.environment, "D": folder, "XDG_CACHE_HOME": folder, "DESCENT_BACKEND_PATH": modules(machine)}
     return Job(job.name, ["sh", "-ec", text, "sh", *job.command], environment=environment, accept=accept)
-
-
-def nccl(machine):
-    return {"DESCENT_NCCL": machine.nccl} if machine.nccl else {}
 
 
 def alone_jobs(machine):
@@ -86,8 +81,7 @@ def alone_jobs(machine):
         jobs.append(ranks_job(machine, "one rank to itself: ended in time", LATE, PRECISIONS[0], ended_in_time))
     size = ["--hidden", "8"] if machine.small else ["--hidden", "96,64"]
     jobs.append(machine.ours("one rank to itself: verify", "descent", [
-        "verify", "--ranks", "self", "--micro-batches", "2", "--device", "cuda:0", *size], accept=verified,
-        environment=nccl(machine)))
+        "verify", "--ranks", "self", "--micro-batches", "2", "--device", "cuda:0", *size], accept=verified))
     return jobs
 
 
@@ -97,7 +91,7 @@ def run_alone(session, machine, end):
     name = "one rank to itself: bench"
     job = machine.ours(name, "descent", ["bench", "--json", "--ranks", "self", "--micro-batches", "2", "--device", "cuda:0",
                                          "--precision", "bf16", "--batch-size", "4096", *shape],
-                       accept=benched_with_link, environment=nccl(machine))
+                       accept=benched_with_link)
     if machine.nccl:
         session.check_all([job], end)  # alone: it measures
     elif session.wants(name):

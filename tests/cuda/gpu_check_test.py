@@ -71,7 +71,8 @@ case $1 in
     case " $FAKE " in *" ranks=apart "*) ;; *) echo "ranks       2 on 1 host" ;; esac
     case " $what  $FAKE " in
       " late "*" late=ignored "*) ;;
-      " late "*) echo "NCCL has not connected them within 1e-09 s"; exit 1 ;;
+      " late "*" late=crashed "*) echo "NCCL has not connected them within 1e-09 s"; exit 139 ;;
+      " late "*) echo "NCCL has not connected them within 1e-09 s"; exit 4 ;;
       " self "*" nccl=missing "*) echo "gradients of 1 rank, to itself, through host memory: NCCL cannot be loaded" ;;
       " self "*" nccl=unused "*) echo "gradients of 1 rank, to itself, through host memory: another reason" ;;
       " self "*) echo "gradients of 1 rank, to itself, through NCCL 2.27.3" ;;
@@ -236,6 +237,7 @@ CASES = [
     ("gradients do not pass through NCCL", 1, "nccl=unused", ["one rank to itself: the bytes"], "did not pass"),
     ("no NCCL", 1, "nccl=missing", ["one rank to itself: the bytes", "one rank to itself: bench"], "NOT RUN: no libnccl"),
     ("a time limit is ignored", 1, "late=ignored", ["one rank to itself: ended in time"], "did not end it"),
+    ("a time limit ends in a crash", 1, "late=crashed", ["one rank to itself: ended in time"], "exit code 139"),
     ("a time limit ends in another way", 1, "late=fail", ["one rank to itself: ended in time"], "exit code 3"),
     ("the sum over ranks is not timed", 1, "allreduce=missing", ["one rank to itself: bench"], "no allreduce"),
     ("ranks train apart", 1, "ranks=apart", ["two ranks"], "exit code 1"),

@@ -94,7 +94,8 @@ class Machine:
         """For the build's programs only: PyTorch needs its own libraries."""
         folders = [os.path.join(self.build, "lib"), find_cublas(), os.environ.get("LD_LIBRARY_PATH")]
         nccl = {"DESCENT_NCCL": self.nccl} if self.nccl else {}
-        return {**nccl, "LD_LIBRARY_PATH": ":".join(folder for folder in folders if folder), "DESCENT_TEST_MODULE": self.module,
+        return {**nccl, "LD_LIBRARY_PATH": ":".join(folder for folder in folders if folder),
+                "DESCENT_TEST_MODULE": self.module,
                 "DESCENT_BACKEND_PATH": os.path.dirname(self.module), "DESCENT_TEST_SOURCE": ROOT,
                 "XDG_CACHE_HOME": cache or self.cache}
 

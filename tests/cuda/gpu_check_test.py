@@ -59,7 +59,8 @@ case $1 in
     esac
     case " $* " in *" --fusion on "*) [ -n "$layers" ] || path="fused step 1" step=5e-4 ;; esac
     echo '{"device": "fake", "step_seconds": '$step', "gemm_seconds": 5e-4, "peak_flops": 1e12, "batch_size": 1000,
-    "peak_bandwidth": 1e12, "link_bandwidth": 1e11, "operations": ['$sum'{"operation": "gather", "path": "", "seconds": 1e-4, "floor_seconds": 1e-4},
+    "peak_bandwidth": 1e12, "link_bandwidth": 1e11, "operations": ['$sum'
+    {"operation": "gather", "path": "", "seconds": 1e-4, "floor_seconds": 1e-4},
     {"operation": "dense_forward layer 1", "path": "'$path'", "seconds": 2e-4, "floor_seconds": 0},
     {"operation": "step", "path": "", "seconds": '$step', "floor_seconds": 1}]}' ;;
   train)
@@ -226,12 +227,12 @@ CASES = [
     ("no test is run", 1, "notes_test=empty", ["notes"], "fits no test"),
     ("a test is skipped", 1, "notes_test=skipped", ["notes"], "skipped"),
     ("models differ", 1, "same=differs", ["the same bytes"], "exit code"),
-    ("training in micro-batches fails", 1, "ranks=fail", ["micro-batches, twice", "two ranks", "one rank to itself: the bytes"],
-     "exit code 3"),
-    ("training in micro-batches hangs", 1, "ranks=hang ranks=short", ["micro-batches, twice", "two ranks", "one rank to itself"],
-     "NOT "),
-    ("models of ranks differ", 1, "ranks=differs", ["micro-batches, twice", "two ranks", "one rank to itself: the bytes"],
-     "exit code 1"),
+    ("training in micro-batches fails", 1, "ranks=fail",
+     ["micro-batches, twice", "two ranks", "one rank to itself: the bytes"], "exit code 3"),
+    ("training in micro-batches hangs", 1, "ranks=hang ranks=short",
+     ["micro-batches, twice", "two ranks", "one rank to itself"], "NOT "),
+    ("models of ranks differ", 1, "ranks=differs",
+     ["micro-batches, twice", "two ranks", "one rank to itself: the bytes"], "exit code 1"),
     ("one rank to itself fails", 1, "self=fail", ["one rank to itself"], "exit code 3"),
     ("one rank to itself gives another model", 1, "self=differs", ["one rank to itself: the bytes"], "exit code 1"),
     ("gradients do not pass through NCCL", 1, "nccl=unused", ["one rank to itself: the bytes"], "did not pass"),

@@ -93,7 +93,9 @@ class Machine:
     def environment(self, cache=None):
         """For the build's programs only: PyTorch needs its own libraries."""
         folders = [os.path.join(self.build, "lib"), find_cublas(), os.environ.get("LD_LIBRARY_PATH")]
-        return {"LD_LIBRARY_PATH": ":".join(folder for folder in folders if folder), "DESCENT_TEST_MODULE": self.module,
+        nccl = {"DESCENT_NCCL": self.nccl} if self.nccl else {}
+        return {**nccl, "LD_LIBRARY_PATH": ":".join(folder for folder in folders if folder),
+                "DESCENT_TEST_MODULE": self.module,
                 "DESCENT_BACKEND_PATH": os.path.dirname(self.module), "DESCENT_TEST_SOURCE": ROOT,
                 "XDG_CACHE_HOME": cache or self.cache}
 

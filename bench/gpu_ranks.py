@@ -1,5 +1,5 @@
-"""The part `ranks` of bench/gpu_check.py: a training in micro-batches by one rank; by two that share the GPU and exchange
-gradients through the host's memory; and by one that exchanges them with itself through NCCL."""
+"""The part `ranks` of bench/gpu_check.py: a training in micro-batches by one rank; by two that share the GPU and
+exchange gradients through the host's memory; and by one that exchanges them with itself through NCCL."""
 import os
 import re
 
@@ -33,10 +33,10 @@ def nccl_was_used(code, output):
 
 
 def ended_in_time(code, output):
-    """The limit ends a training with its message, and not by a signal, though a thread is still inside NCCL."""
+    """The limit ends a training with its message and the exit code of a device, though a thread is inside NCCL."""
     if code == 0:
         return "FAILED: the limit did not end it", {}
-    return ("passed" if code > 0 and "NCCL has not connected them within" in output else exit_text(code)), {}
+    return ("passed" if code == 4 and "NCCL has not connected them within" in output else exit_text(code)), {}
 
 
 def benched_with_link(code, output):
@@ -69,35 +69,29 @@ def ranks_job(machine, name, text, precision, accept=ends_well):
         "--validation", "0"])
     folder = os.path.join(machine.scratch, f"ranks-{name.replace(' ', '-')}-{precision}")
     os.makedirs(folder)
-    environment = {**job.environment, **nccl(machine), "D": folder, "XDG_CACHE_HOME": folder,
-                   "DESCENT_BACKEND_PATH": modules(machine)}
+    environment = {**job.environment, "D": folder, "XDG_CACHE_HOME": folder, "DESCENT_BACKEND_PATH": modules(machine)}
     return Job(job.name, ["sh", "-ec", text, "sh", *job.command], environment=environment, accept=accept)
 
 
-def nccl(machine):
-    return {"DESCENT_NCCL": machine.nccl} if machine.nccl else {}
-
-
 def alone_jobs(machine):
-    """One rank that exchanges gradients with itself. Without NCCL they pass through the host's memory: that is no proof."""
+    """One rank that exchanges gradients with itself. Without NCCL they pass through the host's memory: no proof."""
     jobs = [ranks_job(machine, "one rank to itself: the bytes of one alone", SELF, precision, nccl_was_used)
             for precision in PRECISIONS]
     if machine.nccl:
         jobs.append(ranks_job(machine, "one rank to itself: ended in time", LATE, PRECISIONS[0], ended_in_time))
     size = ["--hidden", "8"] if machine.small else ["--hidden", "96,64"]
     jobs.append(machine.ours("one rank to itself: verify", "descent", [
-        "verify", "--ranks", "self", "--micro-batches", "2", "--device", "cuda:0", *size], accept=verified,
-        environment=nccl(machine)))
+        "verify", "--ranks", "self", "--micro-batches", "2", "--device", "cuda:0", *size], accept=verified))
     return jobs
 
 
 def run_alone(session, machine, end):
     session.check_all(alone_jobs(machine), end, 3)
-    shape = ["--hidden", "8", "--seconds", "0.01"] if machine.small else ["--hidden", "1024,1024", "--seconds", "1"]
+    shape = (["--hidden", "8", "--batch-size", "64", "--seconds", "0.01"] if machine.small else
+             ["--hidden", "1024,1024", "--batch-size", "4096", "--seconds", "1"])
     name = "one rank to itself: bench"
-    job = machine.ours(name, "descent", ["bench", "--json", "--ranks", "self", "--micro-batches", "2", "--device", "cuda:0",
-                                         "--precision", "bf16", "--batch-size", "4096", *shape],
-                       accept=benched_with_link, environment=nccl(machine))
+    job = machine.ours(name, "descent", ["bench", "--json", "--ranks", "self", "--micro-batches", "2", "--device",
+                                         "cuda:0", "--precision", "bf16", *shape], accept=benched_with_link)
     if machine.nccl:
         session.check_all([job], end)  # alone: it measures
     elif session.wants(name):

@@ -1,5 +1,7 @@
 #include "limited.h"
 
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <time.h>
 
 #include "core/clock.h"
@@ -8,6 +10,24 @@ void limited_pause(double waited) {
   const struct timespec moment = {0, 50000};
   if (waited > 1e-3) (void)nanosleep(&moment, NULL);
 }
+
+/* ---- calls that were left, at the end of the process ---- */
+
+enum { EXIT_SECONDS = 5 };
+static atomic_int left_calls;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+/* Runs before what a call may use is destroyed: the handlers of CUDA and NCCL are registered earlier. A call that never
+ * returns sleeps, and disturbs nothing. */
+static void await_left_calls(void) {
+  const double begin = clock_seconds();
+  for (double waited = 0; waited < EXIT_SECONDS && atomic_load(&left_calls) > 0; waited = clock_seconds() - begin)
+    limited_pause(waited);
+}
+
+static void await_at_exit(void) { (void)atexit(await_left_calls); }
+
+/* ---- calls ---- */
 
 bool limited_is_left(struct limited_call *call) {
   (void)pthread_mutex_lock(&call->lock);
@@ -26,6 +46,7 @@ static void *run(void *context) {
   if (!left) return NULL;
   (void)pthread_mutex_destroy(&call->lock);
   call->release(call);
+  (void)atomic_fetch_sub(&left_calls, 1);
   return NULL;
 }
 
@@ -33,6 +54,7 @@ static bool is_done(struct limited_call *call, bool leaves) {
   (void)pthread_mutex_lock(&call->lock);
   const bool done = call->done;
   call->left = leaves && !done;
+  if (call->left) (void)atomic_fetch_add(&left_calls, 1);
   (void)pthread_mutex_unlock(&call->lock);
   return done;
 }
@@ -50,6 +72,7 @@ enum limited_end limited_run(struct limited_call *call, double seconds) {
   while (!is_done(call, late)) {
     const double waited = clock_seconds() - begin;
     if (late) {
+      (void)pthread_once(&once, await_at_exit);
       (void)pthread_detach(thread);
       return LIMITED_LEFT;
     }

@@ -17,7 +17,8 @@ struct limited_call {
 
 enum limited_end {
   LIMITED_DONE,
-  LIMITED_LEFT,       /* the thread cannot be ended, and keeps the struct until the call returns, or the process ends */
+  LIMITED_LEFT,       /* the thread cannot be ended, and keeps the struct until the call returns, or the process ends,
+                       * which waits some seconds for it */
   LIMITED_NOT_STARTED /* no thread */
 };
 

@@ -59,7 +59,8 @@ case $1 in
     esac
     case " $* " in *" --fusion on "*) [ -n "$layers" ] || path="fused step 1" step=5e-4 ;; esac
     echo '{"device": "fake", "step_seconds": '$step', "gemm_seconds": 5e-4, "peak_flops": 1e12, "batch_size": 1000,
-    "peak_bandwidth": 1e12, "link_bandwidth": 1e11, "operations": ['$sum'{"operation": "gather", "path": "", "seconds": 1e-4, "floor_seconds": 1e-4},
+    "peak_bandwidth": 1e12, "link_bandwidth": 1e11, "operations": ['$sum'
+    {"operation": "gather", "path": "", "seconds": 1e-4, "floor_seconds": 1e-4},
     {"operation": "dense_forward layer 1", "path": "'$path'", "seconds": 2e-4, "floor_seconds": 0},
     {"operation": "step", "path": "", "seconds": '$step', "floor_seconds": 1}]}' ;;
   train)
@@ -71,7 +72,8 @@ case $1 in
     case " $FAKE " in *" ranks=apart "*) ;; *) echo "ranks       2 on 1 host" ;; esac
     case " $what  $FAKE " in
       " late "*" late=ignored "*) ;;
-      " late "*) echo "NCCL has not connected them within 1e-09 s"; exit 1 ;;
+      " late "*" late=crashed "*) echo "NCCL has not connected them within 1e-09 s"; exit 139 ;;
+      " late "*) echo "NCCL has not connected them within 1e-09 s"; exit 4 ;;
       " self "*" nccl=missing "*) echo "gradients of 1 rank, to itself, through host memory: NCCL cannot be loaded" ;;
       " self "*" nccl=unused "*) echo "gradients of 1 rank, to itself, through host memory: another reason" ;;
       " self "*) echo "gradients of 1 rank, to itself, through NCCL 2.27.3" ;;
@@ -225,17 +227,18 @@ CASES = [
     ("no test is run", 1, "notes_test=empty", ["notes"], "fits no test"),
     ("a test is skipped", 1, "notes_test=skipped", ["notes"], "skipped"),
     ("models differ", 1, "same=differs", ["the same bytes"], "exit code"),
-    ("training in micro-batches fails", 1, "ranks=fail", ["micro-batches, twice", "two ranks", "one rank to itself: the bytes"],
-     "exit code 3"),
-    ("training in micro-batches hangs", 1, "ranks=hang ranks=short", ["micro-batches, twice", "two ranks", "one rank to itself"],
-     "NOT "),
-    ("models of ranks differ", 1, "ranks=differs", ["micro-batches, twice", "two ranks", "one rank to itself: the bytes"],
-     "exit code 1"),
+    ("training in micro-batches fails", 1, "ranks=fail",
+     ["micro-batches, twice", "two ranks", "one rank to itself: the bytes"], "exit code 3"),
+    ("training in micro-batches hangs", 1, "ranks=hang ranks=short",
+     ["micro-batches, twice", "two ranks", "one rank to itself"], "NOT "),
+    ("models of ranks differ", 1, "ranks=differs",
+     ["micro-batches, twice", "two ranks", "one rank to itself: the bytes"], "exit code 1"),
     ("one rank to itself fails", 1, "self=fail", ["one rank to itself"], "exit code 3"),
     ("one rank to itself gives another model", 1, "self=differs", ["one rank to itself: the bytes"], "exit code 1"),
     ("gradients do not pass through NCCL", 1, "nccl=unused", ["one rank to itself: the bytes"], "did not pass"),
     ("no NCCL", 1, "nccl=missing", ["one rank to itself: the bytes", "one rank to itself: bench"], "NOT RUN: no libnccl"),
     ("a time limit is ignored", 1, "late=ignored", ["one rank to itself: ended in time"], "did not end it"),
+    ("a time limit ends in a crash", 1, "late=crashed", ["one rank to itself: ended in time"], "exit code 139"),
     ("a time limit ends in another way", 1, "late=fail", ["one rank to itself: ended in time"], "exit code 3"),
     ("the sum over ranks is not timed", 1, "allreduce=missing", ["one rank to itself: bench"], "no allreduce"),
     ("ranks train apart", 1, "ranks=apart", ["two ranks"], "exit code 1"),

@@ -40,6 +40,7 @@ TEST_F(Nccl, OneRankThatExchangesWithItselfHasTheBytesOfOneThatDoesNot) {
         /* Two to connect; then two in each of two graphs, or two for each of 12 steps. */
         EXPECT_EQ(nccl->captured, version == 2708 ? 0 : 4);
         EXPECT_EQ(nccl->groups, version == 2708 ? 2 + 24 : 2 + 4);
+        EXPECT_EQ(nccl->in_place, 0) << "nothing is sent to connect";
         if (HasFailure()) return;
       }
     }

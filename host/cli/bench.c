@@ -243,7 +243,10 @@ static int run(struct bench_command *bench, const struct command_syntax *bench_s
   descent_network *network = NULL;
   descent_device *device = NULL;
   int code = subject_open(bench_syntax, arguments, &bench->subject, &bench->defaults, &network, &device);
-  if (code == EXIT_DONE) code = job_agree(command, &bench->subject.job, measure(bench, network, device));
+  const struct job *const job = &bench->subject.job;
+  if (code == EXIT_DONE && !bench->choice.predict)
+    code = job_agree(command, job, subject_check(command, &bench->subject.training.train, network, device));
+  if (code == EXIT_DONE) code = job_agree(command, job, measure(bench, network, device));
   descent_device_close(device);
   descent_network_free(network);
   return code;

@@ -58,28 +58,28 @@ bench="bench $small --seconds 0.1"
   run -n 2 "$descent" verify --epochs 3
   expect 2 "^descent verify: unknown option '--epochs'"
   count "^descent" 1
+  run -n 2 "$descent" verify missing.safetensors
+  expect 3 "^descent verify: missing.safetensors: cannot read: No such file"
+  count "^descent" 1
+  run -n 2 "$descent" bench $small --micro-batches 3
+  expect 2 "^descent bench: micro_batches 3: must be a power of two for each of the 2 ranks"
+  count "^descent" 1
+  run -n 1 "$descent" verify $small : -n 1 "$descent" verify $small --micro-batches 4
+  expect 2 "rank 1 \([^)]+\): micro-batches is 4, but 0 on rank 0"
+  run -n 1 "$descent" bench $small : -n 1 "$descent" bench --micro-batches x
+  expect 2 "^descent bench: rank 1 \([^)]+\): --micro-batches 'x': must be a whole number"
+  count "^descent" 1
+  run -n 1 "$descent" verify $small : -n 1 "$descent" verify $small --device reference
+  expect 2 "rank 1 \([^)]+\): the device is \"reference\", but \"cpu\" on rank 0"
+  run -n 1 "$descent" bench model.safetensors --device cpu : -n 1 "$descent" bench --device cpu
+  expect 2 "rank 1 \([^)]+\): the network is "
   for command in verify bench; do
-    run -n 2 "$descent" $command missing.safetensors
-    expect 3 "^descent $command: missing.safetensors: cannot read: No such file"
-    count "^descent" 1
-    run -n 2 "$descent" $command $small --micro-batches 3
-    expect 2 "^descent $command: micro_batches 3: must be a power of two for each of the 2 ranks"
-    count "^descent" 1
     run -n 2 "$descent" $command $small --micro-batches 64
     expect 2 "^descent $command: micro_batches 64: must be at most batch_size 32"
     count "^(device|candidate|ranks): " 0
     run -n 1 "$descent" $command $small : -n 1 "$descent" $command $small --lr 0.5
     expect 2 "^descent $command: rank 1 \([^)]+\): lr is 0.5, but 0.001 on rank 0 \([^)]+\): all ranks need the same"
     count "^descent" 1
-    run -n 1 "$descent" $command $small : -n 1 "$descent" $command $small --micro-batches 4
-    expect 2 "rank 1 \([^)]+\): micro-batches is 4, but 0 on rank 0"
-    run -n 1 "$descent" $command $small : -n 1 "$descent" $command --micro-batches x
-    expect 2 "^descent $command: rank 1 \([^)]+\): --micro-batches 'x': must be a whole number"
-    count "^descent" 1
-    run -n 1 "$descent" $command $small : -n 1 "$descent" $command $small --device reference
-    expect 2 "rank 1 \([^)]+\): the device is \"reference\", but \"cpu\" on rank 0"
-    run -n 1 "$descent" $command model.safetensors --device cpu : -n 1 "$descent" $command --device cpu
-    expect 2 "rank 1 \([^)]+\): the network is "
     run -n 2 "$descent" $command $small --ranks self
     expect 2 "^descent $command: --ranks self: runs as one process: start it without mpirun"
     count "^descent" 1

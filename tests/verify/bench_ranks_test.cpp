@@ -1,0 +1,558 @@
+/* descent_bench of steps in micro-batches, on one rank and on several. Counts are derived by hand for the network of
+ * make_network; times depend on the machine. */
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "cuda_module.h"
+#include "internal.h"
+#include "rank_threads.h"
+
+extern "C" {
+#include "plan/operations.h"
+}
+
+namespace {
+
+struct Closer {
+  void operator()(descent_device *device) const { descent_device_close(device); }
+  void operator()(descent_network *network) const { descent_network_free(network); }
+};
+using Device = std::unique_ptr<descent_device, Closer>;
+using Network = std::unique_ptr<descent_network, Closer>;
+
+Device open_device(const char *name) {
+  descent_device *device = nullptr;
+  EXPECT_EQ(descent_device_open(name, 1, &device), DESCENT_OK) << descent_last_error();
+  return Device(device);
+}
+
+/* 9 - 16 - 1, sigmoid, regression. */
+Network make_network() {
+  const int64_t widths[] = {16, 1};
+  const descent_activation activations[] = {DESCENT_ACTIVATION_SIGMOID, DESCENT_ACTIVATION_IDENTITY};
+  descent_network_options options = descent_network_options_default();
+  options.inputs = 9;
+  options.layers = 2;
+  options.widths = widths;
+  options.activations = activations;
+  options.loss = DESCENT_LOSS_MEAN_SQUARED_ERROR;
+  descent_network *network = nullptr;
+  EXPECT_EQ(descent_network_create(&options, &network), DESCENT_OK) << descent_last_error();
+  EXPECT_EQ(descent_network_initialise(network, DESCENT_INIT_AUTO, 1), DESCENT_OK) << descent_last_error();
+  return Network(network);
+}
+
+constexpr int64_t batch = 21;
+
+/* In place of the ceilings, whose measurement takes a second. */
+descent_status measure_nothing(backend_device *, descent_precision, double *flops, double *bandwidth) {
+  *flops = 1e12, *bandwidth = 1e11;
+  return DESCENT_OK;
+}
+
+descent_train_options make_options(int64_t micro_batches, descent_communicator *communicator = nullptr) {
+  descent_train_options options = descent_train_options_default();
+  options.batch_size = batch;
+  options.gpu.fusion = DESCENT_FUSION_OFF;
+  options.ranks.micro_batches = micro_batches;
+  options.ranks.communicator = communicator;
+  return options;
+}
+
+/* A device with given ceilings. */
+class Unmeasured {
+ public:
+  explicit Unmeasured(const Device &device) : table_(*device->backend), copy_(*device) {
+    table_.measure = measure_nothing;
+    copy_.backend = &table_;
+  }
+  Unmeasured(const Unmeasured &) = delete;
+  Unmeasured &operator=(const Unmeasured &) = delete;
+  descent_device *get() { return &copy_; }
+
+ private:
+  backend table_;
+  descent_device copy_;
+};
+
+struct Row {
+  std::string operation;
+  descent_bench_row values;
+};
+void take_row(void *user, const descent_bench_row *row) {
+  static_cast<std::vector<Row> *>(user)->push_back({row->operation, *row});
+}
+
+/* What one rank has measured. */
+struct Measured {
+  descent_status status = DESCENT_OK;
+  std::string error;
+  std::vector<Row> rows;
+  descent_bench_result result{};
+
+  const descent_bench_row &row(const std::string &operation) const {
+    for (const Row &row : rows)
+      if (row.operation == operation) return row.values;
+    static const descent_bench_row none{};
+    ADD_FAILURE() << "no row " << operation;
+    return none;
+  }
+  bool has(const std::string &operation) const {
+    return std::any_of(rows.begin(), rows.end(), [&](const Row &row) { return row.operation == operation; });
+  }
+};
+
+Measured measure(descent_device *device, const descent_train_options &options, double seconds = 0.05) {
+  const Network network = make_network();
+  Measured measured;
+  measured.status = descent_bench(network.get(), device, &options, seconds, take_row, &measured.rows, &measured.result);
+  if (measured.status != DESCENT_OK) measured.error = descent_last_error();
+  return measured;
+}
+
+/* The rows are those of a step whose rank computes `own` of its parts. */
+void expect_consistent(const Measured &measured, int own, bool exchanges) {
+  std::vector<std::string> expected = {"gather",
+                                       "dense_forward layer 1",
+                                       "dense_forward layer 2",
+                                       "loss",
+                                       "dense_backward_weights layer 2",
+                                       "dense_backward_input layer 2",
+                                       "dense_backward_weights layer 1"};
+  if (own > 1) expected.push_back("combine");
+  if (exchanges) expected.push_back("allreduce");
+  for (const char *name : {"gradient_norm", "update", "metrics", "step"}) expected.push_back(name);
+  std::vector<std::string> names;
+  for (const Row &row : measured.rows) names.push_back(row.operation);
+  ASSERT_EQ(measured.status, DESCENT_OK) << measured.error;
+  ASSERT_EQ(names, expected);
+  const descent_bench_result &result = measured.result;
+  descent_bench_row sum{};
+  for (size_t i = 0; i < measured.rows.size(); i++) {
+    const descent_bench_row &row = measured.rows[i].values;
+    SCOPED_TRACE(names[i]);
+    EXPECT_TRUE(std::isfinite(row.seconds) && row.seconds > 0) << row.seconds;
+    const double link = result.link_bandwidth > 0 ? row.link_bytes / result.link_bandwidth : 0;
+    EXPECT_EQ(row.floor_seconds, std::max({row.flops / result.peak_flops, row.bytes / result.peak_bandwidth, link}));
+    if (i + 1 == measured.rows.size()) break;
+    EXPECT_EQ(row.link_bytes > 0, names[i] == "allreduce");
+    EXPECT_EQ(row.gemm_seconds > 0, names[i].find("dense_") == 0) << row.gemm_seconds;
+    sum.flops += row.flops, sum.bytes += row.bytes, sum.link_bytes += row.link_bytes;
+    sum.gemm_seconds += row.gemm_seconds;
+  }
+  const descent_bench_row &step = measured.rows.back().values;
+  EXPECT_EQ(step.flops, sum.flops);
+  EXPECT_EQ(step.bytes, sum.bytes);
+  EXPECT_EQ(step.link_bytes, sum.link_bytes);
+  EXPECT_EQ(step.gemm_seconds, sum.gemm_seconds);
+  EXPECT_EQ(result.step_seconds, step.seconds);
+}
+
+/* `rows` in `own` parts, each of which reads the weights again and leaves gradients. */
+void expect_work(const Measured &measured, double rows, double own, double n) {
+  const descent_bench_row &forward = measured.row("dense_forward layer 1"),
+                          &weights = measured.row("dense_backward_weights layer 1");
+  EXPECT_DOUBLE_EQ(forward.flops, rows * (2 * 9 * 16 + 16 + 16)); /* product, b, sigmoid */
+  EXPECT_DOUBLE_EQ(forward.bytes, 4 * (rows * 9 + own * (9 * 16 + 16) + rows * 16));
+  EXPECT_DOUBLE_EQ(weights.flops, rows * (2 * 9 * 16 + 16));
+  EXPECT_DOUBLE_EQ(weights.bytes, 4 * (rows * 16 + rows * 9 + own * (9 * 16 + 16)));
+  EXPECT_DOUBLE_EQ(measured.row("gradient_norm").bytes, 4 * n);
+  if (own == 1) return;
+  /* own gradients and own - 1 sums are read, own results written, own - 1 of them sums */
+  EXPECT_DOUBLE_EQ(measured.row("combine").flops, (own - 1) * n);
+  EXPECT_DOUBLE_EQ(measured.row("combine").bytes, (3 * own - 1) * 4 * n);
+}
+
+/* ---- one rank ---- */
+
+class BenchMicroBatchesOn : public testing::TestWithParam<std::tuple<const char *, int>> {};
+INSTANTIATE_TEST_SUITE_P(Devices, BenchMicroBatchesOn,
+                         testing::Combine(testing::Values("cpu", "reference", "cuda"), testing::Values(1, 2, 3, 4, 21)),
+                         [](const testing::TestParamInfo<std::tuple<const char *, int>> &chosen) {
+                           return std::string(std::get<0>(chosen.param)) + "_" +
+                                  std::to_string(std::get<1>(chosen.param));
+                         });
+
+TEST_P(BenchMicroBatchesOn, HaveOneRowPerOperationWithTheWorkOfAllParts) {
+  const auto &[name, M] = GetParam();
+  const Device device = open_device(name);
+  const Measured measured = measure(Unmeasured(device).get(), make_options(M), 0.02);
+  expect_consistent(measured, M, false);
+  if (HasFatalFailure()) return;
+  expect_work(measured, static_cast<double>(batch), M, static_cast<double>(make_network()->n_parameters));
+  EXPECT_EQ(measured.result.link_bandwidth, 0);
+}
+
+/* ---- what is executed ---- */
+
+/* A call of a backend's run or time. */
+struct Call {
+  int first, count;
+  int64_t steps;
+  bool operator==(const Call &other) const {
+    return first == other.first && count == other.count && steps == other.steps;
+  }
+};
+
+/* What a thread's backend has seen. */
+struct Watch {
+  const plan *compiled = nullptr;
+  std::vector<Call> calls;
+  std::vector<plan_step> records; /* given to time */
+  int64_t fails_at = -1;          /* the call that fails */
+  double pause = 0;               /* seconds of each call of time */
+  bool finite = true;
+  double least_norm = HUGE_VAL; /* of the gradients that gradient_norm sees */
+};
+thread_local Watch watch;
+const backend *watched; /* the table beneath */
+
+int buffer_named(const char *name) {
+  for (int i = 0; i < watch.compiled->n_buffers; i++)
+    if (std::string(watch.compiled->buffers[i].name) == name) return i;
+  ADD_FAILURE() << "no buffer " << name;
+  return 0;
+}
+
+std::vector<double> values_of(backend_program *program, const char *name) {
+  const int number = buffer_named(name);
+  const plan_buffer &buffer = watch.compiled->buffers[number];
+  std::vector<double> values(static_cast<size_t>(buffer.rows * buffer.cols));
+  EXPECT_EQ(watched->read(program, number, 0, buffer.rows * buffer.cols, PLAN_F64, values.data()), DESCENT_OK);
+  return values;
+}
+
+/* After an operation alone. */
+void look(backend_program *program, plan_range range) {
+  const plan_op_kind kind = watch.compiled->ops[range.first].kind;
+  if (range.count != 1) return;
+  const std::vector<double> scalars = values_of(program, "scalars");
+  watch.finite = watch.finite && std::isfinite(scalars[SCALAR_LOSS]);
+  if (kind == OP_COMBINE || kind == OP_ALLREDUCE)
+    for (const double value : values_of(program, "gradients"))
+      watch.finite = watch.finite && std::isfinite(value) && std::fabs(value) < 1e6;
+  if (kind == OP_GRADIENT_NORM) watch.least_norm = std::min(watch.least_norm, scalars[SCALAR_GRADIENT_NORM]);
+}
+
+backend watching(const backend &table) {
+  backend watches = table;
+  watched = &table;
+  watches.compile = [](backend_device *device, const plan *plan, backend_program **program) {
+    watch.compiled = plan;
+    return watched->compile(device, plan, program);
+  };
+  watches.measure = measure_nothing;
+  watches.run = [](backend_program *program, plan_range range, const plan_step *steps, int64_t n) {
+    const bool fails = static_cast<int64_t>(watch.calls.size()) == watch.fails_at;
+    watch.calls.push_back({range.first, range.count, n});
+    if (fails) return status_set(DESCENT_ERROR_DEVICE, "the device is lost");
+    const descent_status status = watched->run(program, range, steps, n);
+    if (status == DESCENT_OK) look(program, range);
+    return status;
+  };
+  return watches;
+}
+
+/* Operation i of the plan takes 1 + i microseconds. */
+descent_status time_inside(backend_program *, plan_range range, const plan_step *steps, int64_t n, double *ops,
+                           double *products) {
+  watch.calls.push_back({-1 - range.first, range.count, n});
+  watch.records.insert(watch.records.end(), steps, steps + n);
+  std::this_thread::sleep_for(std::chrono::duration<double>(watch.pause));
+  for (int i = 0; i < range.count; i++) ops[i] = 1e-6 * (range.first + i + 1), products[i] = 0.5 * ops[i];
+  return DESCENT_OK;
+}
+
+TEST(BenchMicroBatches, KeepGradientsFiniteHoweverOftenTheyAreAdded) {
+  const Device cpu = open_device("cpu");
+  const backend watches = watching(*cpu->backend);
+  descent_device device = *cpu;
+  device.backend = &watches;
+  for (const int M : {2, 3, 4}) {
+    watch = Watch();
+    const Measured measured = measure(&device, make_options(M), 0.2);
+    ASSERT_EQ(measured.status, DESCENT_OK) << measured.error;
+    EXPECT_TRUE(watch.finite) << M;
+    EXPECT_GT(watch.least_norm, 0) << M;
+    EXPECT_TRUE(std::isfinite(watch.least_norm)) << M;
+    int64_t most = 0; /* 2^(64 / 2) is above the limit of look() */
+    for (const Call &call : watch.calls)
+      if (call.count == 1 && watch.compiled->ops[call.first].kind == OP_COMBINE) most = std::max(most, call.steps);
+    EXPECT_GE(most, 64) << M;
+    /* every step: its parts, then its finish */
+    for (size_t i = 0; i < watch.calls.size(); i++)
+      if (watch.calls[i].first == watch.compiled->micro_batch.first && watch.calls[i].count > 1) {
+        EXPECT_EQ(watch.calls[i].steps, M);
+        ASSERT_LT(i + 1, watch.calls.size());
+        const Call finish = {watch.compiled->finish.first, watch.compiled->finish.count, 1};
+        EXPECT_TRUE(watch.calls[i + 1] == finish);
+      }
+  }
+}
+
+TEST(BenchMicroBatches, AreOneRangeWhereThereIsOne) {
+  const Device cpu = open_device("cpu");
+  const backend watches = watching(*cpu->backend);
+  descent_device device = *cpu;
+  device.backend = &watches;
+  watch = Watch();
+  ASSERT_EQ(measure(&device, make_options(1)).status, DESCENT_OK);
+  ASSERT_FALSE(watch.calls.empty());
+  for (const Call &call : watch.calls)
+    EXPECT_TRUE(call.count == 1 || call.count == watch.compiled->train.count) << call.count;
+  EXPECT_TRUE(watch.calls[0] == (Call{watch.compiled->train.first, watch.compiled->train.count, 2}));
+}
+
+TEST(BenchMicroBatches, AreTimedInsideStepsWithAFinishAfterTheParts) {
+  const Device cpu = open_device("cpu");
+  backend times = watching(*cpu->backend);
+  times.time = time_inside;
+  descent_device device = *cpu;
+  device.backend = &times;
+  watch = Watch();
+  const Measured measured = measure(&device, make_options(4));
+  expect_consistent(measured, 4, false);
+  if (HasFatalFailure()) return;
+  const plan_range finish_of_plan = {7 + 1, 3}; /* behind gather, two forward, loss, three backward and combine */
+  for (int i = 0; i < finish_of_plan.first + finish_of_plan.count; i++) {
+    const descent_bench_row &row = measured.rows[static_cast<size_t>(i)].values;
+    const double executions = i < finish_of_plan.first ? 4 : 1;
+    const double expected = 1e-6 * (i + 1) * executions, rounding = 70 * 0x1p-53 * expected; /* of at most 64 sums */
+    EXPECT_NEAR(row.seconds, expected, rounding) << i;
+    if (row.gemm_seconds > 0) {
+      EXPECT_NEAR(row.gemm_seconds, 0.5 * expected, rounding) << i;
+    }
+  }
+  std::vector<Call> inside;
+  for (const Call &call : watch.calls)
+    if (call.first < 0) inside.push_back(call);
+  ASSERT_GE(inside.size(), 14u); /* the calibration's 1 + 1 + 5 steps */
+  for (size_t i = 0; i < inside.size(); i++)
+    EXPECT_TRUE(inside[i] == (i % 2 ? Call{-1 - finish_of_plan.first, 3, 1} : Call{-1, 8, 4})) << i;
+  /* The steps of a sample follow each other: after the two of one step each, five of the last calibration. */
+  for (size_t i = 0; i < 7 * 5; i++) {
+    const plan_step &record = watch.records[i];
+    const int64_t part = static_cast<int64_t>(i % 5);
+    EXPECT_EQ(record.number, i < 10 ? 1 : static_cast<int64_t>(i / 5) - 1) << i;
+    EXPECT_EQ(record.rows, part < 4 ? batch * (part + 1) / 4 - batch * part / 4 : 0) << i;
+    EXPECT_EQ(record.micro_batch, part < 4 ? part : 0) << i;
+    EXPECT_EQ(record.micro_batches, 4) << i;
+    EXPECT_EQ(record.weight_sum, part < 4 ? batch : 0) << i;
+  }
+}
+
+/* ---- several ranks ---- */
+
+/* Measures on every rank; `body` may change a rank's options and watch. */
+template <typename Body>
+std::vector<Measured> measure_ranks(RankThreads &ranks, int size, int64_t M, Body body, double seconds = 0.05,
+                                    bool inside = false) {
+  std::vector<Measured> measured(static_cast<size_t>(size));
+  const Device cpu = open_device("cpu");
+  backend watches = watching(*cpu->backend);
+  if (inside) watches.time = time_inside;
+  ranks.run([&](int rank, descent_communicator *communicator) {
+    const Device device = open_device("cpu");
+    descent_device copy = *device;
+    copy.backend = &watches;
+    descent_train_options options = make_options(M, communicator);
+    watch = Watch();
+    double own_seconds = seconds;
+    body(rank, options, own_seconds);
+    measured[static_cast<size_t>(rank)] = measure(&copy, options, own_seconds);
+    body(rank, options, own_seconds);
+  });
+  return measured;
+}
+
+TEST(BenchRanks, ExchangeGradientsInARowWithAFloorFromTheLink) {
+  const double n = static_cast<double>(make_network()->n_parameters);
+  const struct { int ranks, M; } cases[] = {{2, 2}, {2, 8}, {4, 4}, {4, 8}, {3, 3}};
+  for (const auto &c : cases) {
+    SCOPED_TRACE(std::to_string(c.ranks) + " ranks, M " + std::to_string(c.M));
+    RankThreads ranks(c.ranks);
+    std::vector<std::vector<Call>> calls(static_cast<size_t>(c.ranks));
+    std::vector<int> finite(static_cast<size_t>(c.ranks), 1);
+    const std::vector<Measured> all =
+        measure_ranks(ranks, c.ranks, c.M, [&](int rank, const descent_train_options &, double &) {
+          calls[static_cast<size_t>(rank)] = watch.calls; /* at the second time those of the measurement */
+          finite[static_cast<size_t>(rank)] = watch.finite && watch.least_norm > 0;
+        });
+    const double R = c.ranks;
+    for (size_t r = 0; r < all.size(); r++) {
+      SCOPED_TRACE("rank " + std::to_string(r));
+      const int own = c.M / c.ranks;
+      expect_consistent(all[r], own, true);
+      if (HasFatalFailure()) return;
+      const int64_t first = static_cast<int64_t>(r) * own;
+      expect_work(all[r], static_cast<double>(batch * (first + own) / c.M - batch * first / c.M), own, n);
+      const descent_bench_row &allreduce = all[r].row("allreduce");
+      EXPECT_DOUBLE_EQ(allreduce.link_bytes, 2 * (R - 1) / R * 4 * n + (R - 1) * 8);
+      EXPECT_DOUBLE_EQ(allreduce.bytes, 2 * 4 * n);
+      EXPECT_DOUBLE_EQ(allreduce.flops, (R - 1) / R * n);
+      EXPECT_GT(all[r].result.link_bandwidth, 0);
+      EXPECT_EQ(all[r].result.link_bandwidth, all[0].result.link_bandwidth);
+      EXPECT_TRUE(calls[r] == calls[0]) << calls[r].size() << " calls, and " << calls[0].size();
+      EXPECT_TRUE(finite[r]);
+    }
+    int64_t most = 0;
+    for (const Call &call : calls[0])
+      if (call.count == 1) most = std::max(most, call.steps);
+    EXPECT_GT(most, 1);
+  }
+}
+
+TEST(BenchRanks, RepeatAsOftenInsideStepsAsTheClockOfRank0Says) {
+  RankThreads ranks(2);
+  std::vector<std::vector<Call>> calls(2);
+  const std::vector<Measured> all = measure_ranks(
+      ranks, 2, 4,
+      [&](int rank, const descent_train_options &, double &) {
+        calls[static_cast<size_t>(rank)] = watch.calls;
+        watch.pause = rank == 0 ? 2e-4 : 1e-6;
+      },
+      0.1, true);
+  for (const Measured &measured : all) {
+    expect_consistent(measured, 2, true);
+    if (HasFatalFailure()) return;
+  }
+  EXPECT_TRUE(calls[0] == calls[1]) << calls[0].size() << " calls, and " << calls[1].size();
+  EXPECT_TRUE(std::any_of(calls[0].begin(), calls[0].end(), [](const Call &call) { return call.first < 0; }));
+}
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+TEST(BenchRanks, EndTogetherWhereOneFails) {
+  const double limit = 60;
+  /* 4 calls to warm up, 17 at least to calibrate, and 19 in each of at least 3 rounds */
+  for (int64_t call = 0; call < 4 + 17 + 3 * 19; call += call < 40 ? 1 : 5)
+    for (const int rank_that_fails : {0, 1}) {
+      SCOPED_TRACE("call " + std::to_string(call) + " on rank " + std::to_string(rank_that_fails));
+      RankThreads ranks(2, limit);
+      const auto start = std::chrono::steady_clock::now();
+      const std::vector<Measured> all = measure_ranks(
+          ranks, 2, 4,
+          [&](int rank, const descent_train_options &, double &) {
+            if (rank == rank_that_fails) watch.fails_at = call;
+          },
+          0.01);
+      EXPECT_LT(seconds_since(start), limit / 2);
+      for (const Measured &measured : all) EXPECT_EQ(measured.status, DESCENT_ERROR_DEVICE) << measured.error;
+      EXPECT_NE(all[static_cast<size_t>(rank_that_fails)].error.find("the device is lost"), std::string::npos)
+          << all[static_cast<size_t>(rank_that_fails)].error;
+      const std::string &other = all[static_cast<size_t>(1 - rank_that_fails)].error;
+      EXPECT_TRUE(other.find("rank " + std::to_string(rank_that_fails) + " (node0): the device is lost") == 0 ||
+                  other.find("the connection between the ranks failed") == 0)
+          << other;
+    }
+}
+
+TEST(BenchRanks, EndWhereOneIsSilent) {
+  for (const int64_t messages : {1, 3, 10, 50, 200}) {
+    SCOPED_TRACE(messages);
+    RankThreads ranks(2, 0.5, {RankThreads::SILENCE, 1, messages});
+    std::vector<Measured> all(2);
+    ranks.run([&](int rank, descent_communicator *communicator) {
+      ASSERT_NE(communicator, nullptr);
+      const Device device = open_device("cpu");
+      all[static_cast<size_t>(rank)] = measure(Unmeasured(device).get(), make_options(2, communicator), 0.05);
+    });
+    EXPECT_EQ(all[0].status, DESCENT_ERROR_DEVICE) << all[0].error;
+    EXPECT_NE(all[0].error.find("rank 1 (node0) has not answered"), std::string::npos) << all[0].error;
+    EXPECT_EQ(all[1].status, DESCENT_ERROR_DEVICE) << all[1].error;
+  }
+}
+
+TEST(BenchRanks, RefuseWhatDiffersOrIsWrongOnOne) {
+  RankThreads differing(2);
+  for (const Measured &measured :
+       measure_ranks(differing, 2, 2, [](int rank, descent_train_options &options, double &) {
+         if (rank == 1) options.batch_size = 22;
+       })) {
+    EXPECT_EQ(measured.status, DESCENT_ERROR_ARGUMENT);
+    EXPECT_EQ(measured.error,
+              "rank 1 (node0): its network, options or kind of device differ from those of rank 0 (node0): start all "
+              "ranks with the same");
+  }
+  RankThreads wrong(2);
+  for (const Measured &measured : measure_ranks(wrong, 2, 2, [](int rank, descent_train_options &, double &seconds) {
+         if (rank == 1) seconds = -1;
+       })) {
+    EXPECT_EQ(measured.status, DESCENT_ERROR_ARGUMENT);
+    EXPECT_EQ(measured.error, "rank 1 (node0): descent_bench: seconds -1: must be finite and > 0");
+  }
+  RankThreads diverging(2);
+  for (const Measured &measured : measure_ranks(diverging, 2, 2, [](int, descent_train_options &options, double &) {
+         options.optimizer.kind = DESCENT_OPTIMIZER_GD;
+         options.optimizer.learning_rate = 1e30;
+       })) {
+    EXPECT_EQ(measured.status, DESCENT_ERROR_DIVERGED);
+    EXPECT_NE(measured.error.find("lower the learning rate"), std::string::npos) << measured.error;
+  }
+}
+
+TEST(BenchRanks, OneThatExchangesWithItselfHasNoLinkOnACpu) {
+  const double n = static_cast<double>(make_network()->n_parameters);
+  const Device device = open_device("cpu");
+  descent_communicator *self = nullptr;
+  ASSERT_EQ(descent_communicator_open("self", 1, &self), DESCENT_OK) << descent_last_error();
+  for (const int M : {1, 2}) {
+    const Measured measured = measure(Unmeasured(device).get(), make_options(M, self));
+    expect_consistent(measured, M, true);
+    if (HasFatalFailure()) break;
+    EXPECT_EQ(measured.result.link_bandwidth, 0);
+    EXPECT_EQ(measured.row("allreduce").link_bytes, 2 * 4 * n + 8);
+    EXPECT_EQ(measured.row("allreduce").flops, 0);
+  }
+  descent_communicator_close(self);
+}
+
+/* ---- the link ---- */
+
+using Exchange = decltype(transport::exchange);
+Exchange prompt_exchange; /* of the transport beneath */
+
+TEST(Link, IsAsFastAsItsSlowestRankIsAtBest) {
+  static constexpr double pause = 0.02; /* seconds of rank 1 before each exchange: two of a measurement */
+  for (const int size : {2, 4}) {
+    const double bytes = 2.0 * (size - 1) / size * (1 << 21) * 4;
+    for (const bool slow : {false, true}) {
+      std::vector<double> bandwidth(static_cast<size_t>(size)), took(static_cast<size_t>(size));
+      RankThreads ranks(size);
+      ranks.run([&](int rank, descent_communicator *communicator) {
+        if (slow && rank == 1) {
+          prompt_exchange = communicator->transport->exchange;
+          communicator->transport->exchange = [](transport *base, const message *messages, int n, double seconds,
+                                                 int *silent, char *reason, size_t room) {
+            std::this_thread::sleep_for(std::chrono::duration<double>(pause));
+            return prompt_exchange(base, messages, n, seconds, silent, reason, room);
+          };
+        }
+        const auto start = std::chrono::steady_clock::now();
+        EXPECT_EQ(communicator_measure(communicator, &bandwidth[static_cast<size_t>(rank)]), DESCENT_OK);
+        took[static_cast<size_t>(rank)] = seconds_since(start);
+      });
+      for (const double each : bandwidth) EXPECT_EQ(each, bandwidth[0]);
+      /* The best of three is no slower than their mean. */
+      EXPECT_GE(bandwidth[0], 3 * bytes / *std::max_element(took.begin(), took.end()));
+      if (slow) {
+        EXPECT_LE(bandwidth[0], bytes / (2 * pause));
+      }
+    }
+  }
+  double none = 1;
+  EXPECT_EQ(communicator_measure(nullptr, &none), DESCENT_OK);
+  EXPECT_EQ(none, 0);
+}
+
+}  // namespace

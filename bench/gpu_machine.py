@@ -38,6 +38,14 @@ def find_cublas():
     return None
 
 
+def find_nccl():
+    """NVIDIA's library of exchanges: the one named in the environment, the system's, the toolkit's, or PyTorch's."""
+    given = os.environ.get("DESCENT_NCCL")
+    return (given if given != "off" else None) if given else find(
+        ["/usr/lib/*-linux-gnu/libnccl.so.2", "/usr/lib64/libnccl.so.2", "/usr/local/cuda*/lib64/libnccl.so.2"] +
+        [f"{folder}/nvidia/nccl/lib/libnccl.so.2" for folder in sys.path if folder])
+
+
 def hash_of_kernels(folder):
     """A checksum of the module's sources: a build whose checksum differs from the tree's is rebuilt."""
     sums = hashlib.sha256()
@@ -67,7 +75,7 @@ class Machine:
         self.sanitizer, self.ncu = find_tool("compute-sanitizer"), find_tool("ncu")
         self.smi, self.nvcc = find_tool("nvidia-smi"), find_tool("nvcc")
         self.mpirun, self.mpi_module = find_tool("mpirun"), os.path.join(self.build, "lib", "libdescent_mpi.so")
-        self.cache = os.path.join(scratch, "cache")
+        self.cache, self.nccl = os.path.join(scratch, "cache"), find_nccl()
         self.commit = read_line(os.path.join(self.build, "commit")) or self.git("describe", "--always", "--dirty")
         self.kernels_commit = (read_line(os.path.join(self.build, "kernels_commit")) or
                                self.git("log", "-1", "--format=%H", "--", "kernels"))
@@ -85,7 +93,8 @@ class Machine:
     def environment(self, cache=None):
         """For the build's programs only: PyTorch needs its own libraries."""
         folders = [os.path.join(self.build, "lib"), find_cublas(), os.environ.get("LD_LIBRARY_PATH")]
-        return {"LD_LIBRARY_PATH": ":".join(folder for folder in folders if folder), "DESCENT_TEST_MODULE": self.module,
+        nccl = {"DESCENT_NCCL": self.nccl} if self.nccl else {}
+        return {**nccl, "LD_LIBRARY_PATH": ":".join(folder for folder in folders if folder), "DESCENT_TEST_MODULE": self.module,
                 "DESCENT_BACKEND_PATH": os.path.dirname(self.module), "DESCENT_TEST_SOURCE": ROOT,
                 "XDG_CACHE_HOME": cache or self.cache}
 

@@ -1,9 +1,10 @@
-"""The part `ranks` of bench/gpu_check.py: a training in micro-batches by one rank, and by two that share the GPU and
-exchange gradients through the host's memory."""
+"""The part `ranks` of bench/gpu_check.py: a training in micro-batches by one rank; by two that share the GPU and exchange
+gradients through the host's memory; and by one that exchanges them with itself through NCCL."""
 import os
+import re
 
 from gpu_machine import ROOT
-from gpu_session import Job
+from gpu_session import Job, benched, ends_well, exit_text, verified
 
 MICRO_BATCHES = 8
 PRECISIONS = ("fp32", "bf16")
@@ -13,6 +14,40 @@ MPIRUN = "mpirun --allow-run-as-root --oversubscribe --bind-to none -n 2"
 TWICE = '"$@" --out $D/a; "$@" --out $D/b; cmp $D/a $D/b'
 TWO_RANKS = (f'"$@" --out $D/one; {MPIRUN} "$@" --comm-timeout 15 --out $D/two >$D/said 2>&1 || '
              '{ code=$?; cat $D/said; exit $code; }; grep "^ranks  *2 " $D/said; cmp $D/one $D/two')
+
+
+# One rank that exchanges with itself: the same bytes. The second ends by its time limit while NCCL is being set up.
+SELF = '"$@" --out $D/alone; "$@" --ranks self --comm-timeout 15 --out $D/self; cmp $D/alone $D/self'
+LATE = '"$@" --ranks self --comm-timeout 1e-9 --out $D/late'
+NO_NCCL = "no libnccl.so.2 is found"
+
+
+def nccl_was_used(code, output):
+    found = re.search(r"to itself, through NCCL (\d[\d.]*)", output)
+    if code:
+        return exit_text(code), {}
+    if found:
+        return "passed", {"nccl": found.group(1)}
+    absent = re.search("NCCL cannot be loaded|DESCENT_NCCL is off", output)
+    return (f"NOT RUN: {NO_NCCL}" if absent else "FAILED: gradients did not pass through NCCL"), {}
+
+
+def ended_in_time(code, output):
+    """The limit ends a training with its message, and not by a signal, though a thread is still inside NCCL."""
+    if code == 0:
+        return "FAILED: the limit did not end it", {}
+    return ("passed" if code > 0 and "NCCL has not connected them within" in output else exit_text(code)), {}
+
+
+def benched_with_link(code, output):
+    result, facts = benched(code, output)
+    figures = facts.pop("bench", {})
+    rows = [row for row in figures.get("operations", []) if row["operation"] == "allreduce"]
+    if result != "passed" or not rows:
+        return (result if result != "passed" else "FAILED: no allreduce was timed"), {}
+    facts = {"allreduce_seconds": rows[0]["seconds"], "allreduce_floor_seconds": rows[0]["floor_seconds"],
+             "link_bandwidth": figures.get("link_bandwidth", 0), "step_seconds": figures["step_seconds"]}
+    return ("passed" if facts["link_bandwidth"] > 0 else "FAILED: the link was not measured"), facts
 
 
 def modules(machine):
@@ -26,16 +61,41 @@ def modules(machine):
     return folder
 
 
-def ranks_job(machine, name, text, precision):
+def ranks_job(machine, name, text, precision, accept=ends_well):
     size = ["--hidden", "8", "--epochs", "1"] if machine.small else ["--hidden", "96,64", "--epochs", "3"]
     job = machine.ours(f"{name}, {precision}", "descent", [
         "train", os.path.join(ROOT, "examples", "optdigits_train.csv"), "--target", "digit", *size, "--dropout", "0.2",
         "--precision", precision, "--device", "cuda:0", "--batch-size", "100", "--micro-batches", str(MICRO_BATCHES),
         "--validation", "0"])
-    folder = os.path.join(machine.scratch, f"ranks-{precision}-{'two' if text == TWO_RANKS else 'twice'}")
+    folder = os.path.join(machine.scratch, f"ranks-{name.replace(' ', '-')}-{precision}")
     os.makedirs(folder)
     environment = {**job.environment, "D": folder, "XDG_CACHE_HOME": folder, "DESCENT_BACKEND_PATH": modules(machine)}
-    return Job(job.name, ["sh", "-ec", text, "sh", *job.command], environment=environment)
+    return Job(job.name, ["sh", "-ec", text, "sh", *job.command], environment=environment, accept=accept)
+
+
+def alone_jobs(machine):
+    """One rank that exchanges gradients with itself. Without NCCL they pass through the host's memory: that is no proof."""
+    jobs = [ranks_job(machine, "one rank to itself: the bytes of one alone", SELF, precision, nccl_was_used)
+            for precision in PRECISIONS]
+    if machine.nccl:
+        jobs.append(ranks_job(machine, "one rank to itself: ended in time", LATE, PRECISIONS[0], ended_in_time))
+    size = ["--hidden", "8"] if machine.small else ["--hidden", "96,64"]
+    jobs.append(machine.ours("one rank to itself: verify", "descent", [
+        "verify", "--ranks", "self", "--micro-batches", "2", "--device", "cuda:0", *size], accept=verified))
+    return jobs
+
+
+def run_alone(session, machine, end):
+    session.check_all(alone_jobs(machine), end, 3)
+    shape = ["--hidden", "8", "--seconds", "0.01"] if machine.small else ["--hidden", "1024,1024", "--seconds", "1"]
+    name = "one rank to itself: bench"
+    job = machine.ours(name, "descent", ["bench", "--json", "--ranks", "self", "--micro-batches", "2", "--device", "cuda:0",
+                                         "--precision", "bf16", "--batch-size", "4096", *shape],
+                       accept=benched_with_link)
+    if machine.nccl:
+        session.check_all([job], end)  # alone: it measures
+    elif session.wants(name):
+        session.check(name, f"NOT RUN: {NO_NCCL}")
 
 
 def run_ranks(session, machine, end):
@@ -49,3 +109,4 @@ def run_ranks(session, machine, end):
     for job in two if missing else []:
         if session.wants(job.name):
             session.check(job.name, f"NOT RUN: {missing}")
+    run_alone(session, machine, end)

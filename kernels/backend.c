@@ -4,6 +4,7 @@
 #include "ceilings.h"
 #include "compile.h"
 #include "compiled.h"
+#include "link.h"
 #include "timing.h"
 
 /* Evaluates to the status of `call`, made inside the device's context, or to why it cannot be entered. */
@@ -47,6 +48,10 @@ static const char *backend_placement(const struct backend_program *program) { re
 
 static descent_status backend_connect(struct backend_program *program) {
   return INSIDE(program->device, run_connect(program));
+}
+
+static descent_status backend_measure_link(struct backend_program *program, double *bandwidth) {
+  return SETTLED(program, link_measure(&program->ranks.connection, program->device->stream, bandwidth));
 }
 
 static descent_status backend_run(struct backend_program *program, struct plan_range range,
@@ -103,7 +108,7 @@ static descent_status backend_restore(struct backend_program *program, int buffe
 static descent_status backend_time(struct backend_program *program, struct plan_range range,
                                    const struct plan_step *steps, int64_t n_steps, double *op_seconds,
                                    double *product_seconds) {
-  return INSIDE(program->device, timing_steps(program, range, steps, n_steps, op_seconds, product_seconds));
+  return SETTLED(program, timing_steps(program, range, steps, n_steps, op_seconds, product_seconds));
 }
 
 static int64_t backend_memory(const struct backend_program *program) {
@@ -152,6 +157,7 @@ static const struct backend table = {
     .bind = backend_bind,
     .placement = backend_placement,
     .connect = backend_connect,
+    .measure_link = backend_measure_link,
     .run = backend_run,
     .run_product = backend_run_product,
     .path = backend_path,

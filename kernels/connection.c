@@ -15,69 +15,9 @@ enum { SLICE_ALIGN = 16 }; /* floats */
 
 /* ---- the sum ---- */
 
-static int64_t slice_begin(const struct connection *c, int rank) {
-  const int64_t begin = rank * c->width;
-  return begin < c->n ? begin : c->n;
-}
-
-static size_t slice_length(const struct connection *c, int rank) {
-  return (size_t)(slice_begin(c, rank + 1) - slice_begin(c, rank));
-}
-
-/* Each rank receives its slice of every other rank's gradients, and their losses. Empty slices are left out, on both
- * sides. */
-static ncclResult_t scatter(const struct connection *c, cudaStream_t stream) {
-  const int rank = c->rank, size = c->ranks;
-  const struct nccl *const nccl = &c->nccl;
-  ncclResult_t result = nccl->ncclGroupStart(), ended;
-  for (int i = 1; i < size && result == ncclSuccess; i++) {
-    const int to = (rank + i) % size, from = (rank - i + size) % size;
-    if (slice_length(c, to))
-      result = nccl->ncclSend(c->gradients + slice_begin(c, to), slice_length(c, to), ncclFloat32, to, c->comm, stream);
-    if (result == ncclSuccess) result = nccl->ncclSend(c->loss, 1, ncclFloat64, to, c->comm, stream);
-    if (result == ncclSuccess && slice_length(c, rank))
-      result = nccl->ncclRecv(c->received + from * c->width, slice_length(c, rank), ncclFloat32, from, c->comm, stream);
-    if (result == ncclSuccess) result = nccl->ncclRecv(c->losses + from, 1, ncclFloat64, from, c->comm, stream);
-  }
-  ended = nccl->ncclGroupEnd();
-  return result != ncclSuccess ? result : ended;
-}
-
-/* Each rank sends the sum of its slice to every other. */
-static ncclResult_t collect(const struct connection *c, cudaStream_t stream) {
-  const int rank = c->rank, size = c->ranks;
-  const struct nccl *const nccl = &c->nccl;
-  ncclResult_t result = nccl->ncclGroupStart(), ended;
-  for (int i = 1; i < size && result == ncclSuccess; i++) {
-    const int to = (rank + i) % size, from = (rank - i + size) % size;
-    if (slice_length(c, rank))
-      result =
-          nccl->ncclSend(c->gradients + slice_begin(c, rank), slice_length(c, rank), ncclFloat32, to, c->comm, stream);
-    if (result == ncclSuccess && slice_length(c, from))
-      result = nccl->ncclRecv(c->gradients + slice_begin(c, from), slice_length(c, from), ncclFloat32, from, c->comm,
-                              stream);
-  }
-  ended = nccl->ncclGroupEnd();
-  return result != ncclSuccess ? result : ended;
-}
-
-static cudaError_t add_slices(const struct connection *c, cudaStream_t stream) {
-  const struct rank_sum_launch launch = {
-      .own = c->gradients + slice_begin(c, c->rank),
-      .received = c->received,
-      .n = (int64_t)slice_length(c, c->rank),
-      .width = c->width,
-      .loss = c->loss,
-      .losses = c->losses,
-      .ranks = c->ranks,
-      .rank = c->rank,
-  };
-  return launch_rank_sum(&launch, stream);
-}
-
 static descent_status nccl_failed(const struct connection *c, const char *what, ncclResult_t result) {
   return module_status(DESCENT_ERROR_DEVICE, "%s through NCCL failed: %s " HOW_TO_CONTINUE, what,
-                       c->nccl.ncclGetErrorString(result));
+                       c->exchange.nccl.ncclGetErrorString(result));
 }
 
 #define NCCL_TRY(c, what, call)                                               \
@@ -95,10 +35,20 @@ descent_status connection_sum(const struct connection *c, cudaStream_t stream) {
   static const char what[] = "the exchange of gradients";
   descent_status status;
   TRY(connection_check(c));
-  NCCL_TRY(c, what, scatter(c, stream));
+  NCCL_TRY(c, what, exchange_scatter(&c->exchange, stream));
   launch_next_plainly(); /* NCCL lets the stream wait for streams that it has */
-  CUDA_TRY(add_slices(c, stream));
-  NCCL_TRY(c, what, collect(c, stream));
+  CUDA_TRY(exchange_add(&c->exchange, stream));
+  NCCL_TRY(c, what, exchange_collect(&c->exchange, stream));
+  launch_next_plainly();
+done:
+  return status;
+}
+
+descent_status connection_floats(const struct connection *c, const float *sent, float *received, int64_t n,
+                                 cudaStream_t stream) {
+  descent_status status;
+  TRY(connection_check(c));
+  NCCL_TRY(c, "the exchange of large messages", exchange_floats(&c->exchange, sent, received, n, stream));
   launch_next_plainly();
 done:
   return status;
@@ -128,17 +78,21 @@ static void end_communicator(struct connection *c, bool aborts) {
   struct ending *const ending = module_allocate(1, sizeof *ending, "the end of the connection");
   if (ending) {
     *ending = (struct ending){.call = {.run = run_ending, .release = release_ending},
-                              .nccl = c->nccl,
-                              .comm = c->comm,
+                              .nccl = c->exchange.nccl,
+                              .comm = c->exchange.comm,
                               .ordinal = c->device->ordinal,
                               .aborts = aborts};
     if (limited_run(&ending->call, c->communicator->seconds) != LIMITED_LEFT) free(ending);
   }
-  c->comm = NULL;
+  c->exchange.comm = NULL;
 }
 
 void connection_holds(struct connection *c, cudaGraphExec_t *graph) {
   if (c->n_graphs < EXCHANGE_GRAPHS) c->graphs[c->n_graphs++] = graph;
+}
+
+void connection_forgets(struct connection *c, const cudaGraphExec_t *graph) {
+  if (c->n_graphs > 0 && c->graphs[c->n_graphs - 1] == graph) c->n_graphs--;
 }
 
 /* What the device waits for ends, and so do the waits for it. The communicator knows that the ranks have lost each
@@ -214,7 +168,7 @@ static descent_status wait_for(struct connection *c, cudaStream_t stream, cudaEv
       return DESCENT_OK;
     }
     (void)cudaGetLastError();
-    NCCL_TRY(c, "the exchange of gradients", c->nccl.ncclCommGetAsyncError(c->comm, &result));
+    NCCL_TRY(c, "the exchange of gradients", c->exchange.nccl.ncclCommGetAsyncError(c->exchange.comm, &result));
     NCCL_TRY(c, "the exchange of gradients", result);
     TRY(see_exchange(c, &is_in));
     is_in |= counts;
@@ -235,7 +189,7 @@ done:
 descent_status connection_settle(struct connection *c, cudaStream_t stream) {
   bool is_in;
   descent_status status = DESCENT_OK;
-  if (!c->comm) return status;
+  if (!c->exchange.comm) return status;
   TRY(see_exchange(c, &is_in));
   if (c->finished < c->started) status = wait_for(c, stream, NULL, false);
 done:
@@ -245,7 +199,7 @@ done:
 descent_status connection_await(struct connection *c, cudaEvent_t event) {
   bool is_in;
   descent_status status = DESCENT_OK;
-  if (c->comm) {
+  if (c->exchange.comm) {
     TRY(see_exchange(c, &is_in));
     if (c->finished < c->started) return wait_for(c, NULL, event, false);
   }
@@ -256,7 +210,7 @@ done:
 
 descent_status connection_begin(struct connection *c, cudaStream_t stream) {
   descent_status status = DESCENT_OK;
-  if (!c->comm) return status;
+  if (!c->exchange.comm) return status;
   if (c->started - c->finished == EXCHANGES) TRY(connection_await(c, c->passed[c->started % EXCHANGES]));
   if (c->started - c->finished == EXCHANGES) c->finished++;
   CUDA_TRY(cudaEventRecord(c->reached[c->started % EXCHANGES], stream));
@@ -266,7 +220,7 @@ done:
 
 descent_status connection_end(struct connection *c, cudaStream_t stream) {
   descent_status status = DESCENT_OK;
-  if (!c->comm) return status;
+  if (!c->exchange.comm) return status;
   CUDA_TRY(cudaEventRecord(c->passed[c->started % EXCHANGES], stream));
   c->started++;
 done:
@@ -304,9 +258,9 @@ static void find_facts(const struct connection *c, struct rank_facts *facts) {
   struct cudaDeviceProp properties = {0};
   memset(facts, 0, sizeof *facts);
   snprintf(facts->host, sizeof facts->host, "%s", c->communicator->transport->host);
-  facts->version = c->nccl.version;
+  facts->version = c->exchange.nccl.version;
   snprintf(facts->problem, sizeof facts->problem, "%.159s", c->text);
-  facts->n = c->n;
+  facts->n = c->exchange.n;
   if (cudaGetDeviceProperties(&properties, c->device->ordinal) != cudaSuccess) {
     (void)cudaGetLastError();
     facts->version = 0;
@@ -322,8 +276,8 @@ static void find_facts(const struct connection *c, struct rank_facts *facts) {
 /* Calls of NCCL that set something up end only when all ranks make them. What they use is the attempt's, until it is
  * done. */
 struct attempt {
-  struct limited_call call;     /* first */
-  struct connection connection; /* a copy, without what others may free; `comm` once it is made */
+  struct limited_call call; /* first */
+  struct exchange exchange; /* a copy, without what others may free; `comm` once it is made */
   ncclUniqueId id;
   int ordinal;
   cudaStream_t stream;
@@ -338,38 +292,33 @@ static bool may_continue(struct attempt *attempt) {
 /* The first exchange between two ranks connects them. */
 static void connect_ranks(struct limited_call *call) {
   struct attempt *const attempt = (struct attempt *)call;
-  struct connection *const c = &attempt->connection;
+  struct exchange *const e = &attempt->exchange;
   attempt->error = cudaSetDevice(attempt->ordinal);
-  if (may_continue(attempt)) attempt->result = c->nccl.ncclCommInitRank(&c->comm, c->ranks, attempt->id, c->rank);
-  if (may_continue(attempt)) attempt->result = scatter(c, attempt->stream);
+  if (may_continue(attempt)) attempt->result = e->nccl.ncclCommInitRank(&e->comm, e->ranks, attempt->id, e->rank);
+  if (may_continue(attempt)) attempt->result = exchange_scatter(e, attempt->stream);
   launch_next_plainly();
-  if (may_continue(attempt)) attempt->error = add_slices(c, attempt->stream);
-  if (may_continue(attempt)) attempt->result = collect(c, attempt->stream);
+  if (may_continue(attempt)) attempt->error = exchange_add(e, attempt->stream);
+  if (may_continue(attempt)) attempt->result = exchange_collect(e, attempt->stream);
 }
 
 /* On the thread that was left. */
 static void release_attempt(struct limited_call *call) {
   struct attempt *const attempt = (struct attempt *)call;
-  if (attempt->connection.comm) (void)attempt->connection.nccl.ncclCommAbort(attempt->connection.comm);
+  if (attempt->exchange.comm) (void)attempt->exchange.nccl.ncclCommAbort(attempt->exchange.comm);
   (void)cudaStreamDestroy(attempt->stream);
-  device_memory_free(attempt->connection.received);
-  device_memory_free(attempt->connection.losses);
+  device_memory_free(attempt->exchange.received);
+  device_memory_free(attempt->exchange.losses);
   free(attempt);
 }
 
-/* The attempt exchanges scratch memory, whose values do not matter, on its own stream: it may outlive the rest. */
+/* The attempt exchanges scratch memory, whose values do not matter, on a separate stream: it may outlive the rest. */
 static descent_status prepare_attempt(const struct connection *c, struct attempt *attempt, const ncclUniqueId *id) {
+  const bool is_alone = c->exchange.ranks == 1;
   descent_status status = DESCENT_OK;
   attempt->call = (struct limited_call){.run = connect_ranks, .release = release_attempt};
-  attempt->connection = (struct connection){.nccl = c->nccl,
-                                            .rank = c->rank,
-                                            .ranks = c->ranks,
-                                            .gradients = c->received,
-                                            .received = c->received,
-                                            .loss = c->losses + c->rank,
-                                            .losses = c->losses,
-                                            .n = c->n,
-                                            .width = c->width};
+  attempt->exchange = c->exchange;
+  attempt->exchange.gradients = c->exchange.received + (is_alone ? c->exchange.width : 0);
+  attempt->exchange.loss = c->exchange.losses + (is_alone ? 1 : c->exchange.rank);
   attempt->id = *id;
   attempt->ordinal = c->device->ordinal;
   CUDA_TRY(cudaStreamCreateWithFlags(&attempt->stream, cudaStreamNonBlocking));
@@ -380,8 +329,8 @@ done:
 /* What the thread uses is left to it. */
 static descent_status leave(struct connection *c) {
   descent_status status;
-  c->received = NULL;
-  c->losses = NULL;
+  c->exchange.received = NULL;
+  c->exchange.losses = NULL;
   TRY(find_lost(c));
   status = module_status(DESCENT_ERROR_DEVICE,
                          "the connection between the ranks failed: NCCL has not connected them within %g s, though all "
@@ -403,14 +352,14 @@ static descent_status connect_in_time(struct connection *c, struct attempt *atte
       break;
     case LIMITED_DONE: break;
   }
-  c->comm = attempt->connection.comm;
+  c->exchange.comm = attempt->exchange.comm;
   if (attempt->error != cudaSuccess)
     TRY(module_cuda_failed(attempt->error, "connecting the ranks", __FILE__, __LINE__));
   NCCL_TRY(c, "connecting the ranks", attempt->result);
   status = wait_for(c, attempt->stream, NULL, true);
 done:
   if (status != DESCENT_OK) c->failed = c->communicator->broken = true; /* the others wait for this rank */
-  if (status != DESCENT_OK && c->comm) give_up(c);
+  if (status != DESCENT_OK && c->exchange.comm) give_up(c);
   if (attempt->stream) (void)cudaStreamDestroy(attempt->stream);
   free(attempt);
   return status;
@@ -423,13 +372,13 @@ struct invitation {
 };
 
 static descent_status connect_all(struct connection *c, struct invitation *all) {
-  const int size = c->ranks;
+  const int size = c->exchange.ranks;
   struct attempt *attempt = module_allocate(1, sizeof *attempt, "the connection of the ranks");
   struct invitation own = {.accepts = attempt != NULL};
   ncclResult_t result = ncclSuccess;
   bool all_accept = true;
   descent_status status = attempt ? DESCENT_OK : DESCENT_ERROR_MEMORY;
-  if (c->rank == 0) result = c->nccl.ncclGetUniqueId(&own.id);
+  if (c->exchange.rank == 0) result = c->exchange.nccl.ncclGetUniqueId(&own.id);
   if (result != ncclSuccess) {
     own.accepts = 0;
     status = nccl_failed(c, "connecting the ranks", result);
@@ -447,7 +396,7 @@ static descent_status connect_all(struct connection *c, struct invitation *all) 
 descent_status connection_open(struct connection *c) {
   _Static_assert(sizeof(struct invitation) <= sizeof(struct rank_facts), "one array serves both");
   const int size = communicator_size(c->communicator);
-  char reason[NCCL_PROBLEM + 2 * TRANSPORT_HOST], version[16];
+  char reason[NCCL_PROBLEM + 2 * TRANSPORT_HOST], version[16], whose[32];
   struct rank_facts own;
   descent_status status = DESCENT_OK;
   if (!communicator_exchanges(c->communicator)) return status;
@@ -455,38 +404,42 @@ descent_status connection_open(struct connection *c) {
   TRY(c->communicator->gather(c->communicator, &own, sizeof own, c->facts));
   nccl_version_text(c->facts[0].version, version, sizeof version);
   if (connection_is_possible(c->facts, size, reason, sizeof reason)) TRY(connect_all(c, (struct invitation *)c->facts));
-  if (c->comm)
-    snprintf(c->text, sizeof c->text, "gradients of %d ranks through NCCL %s", size, version);
+  snprintf(whose, sizeof whose, size == 1 ? "of %d rank, to itself," : "of %d ranks", size);
+  if (c->exchange.comm)
+    snprintf(c->text, sizeof c->text, "gradients %s through NCCL %s", whose, version);
   else
-    snprintf(c->text, sizeof c->text, "gradients of %d ranks through host memory: %.200s", size, reason);
+    snprintf(c->text, sizeof c->text, "gradients %s through host memory: %.190s", whose, reason);
 done:
   return status;
 }
 
-bool connection_captures(const struct connection *c) { return c->comm && c->nccl.version >= NCCL_CAPTURED_VERSION; }
+bool connection_captures(const struct connection *c) {
+  return c->exchange.comm && c->exchange.nccl.version >= NCCL_CAPTURED_VERSION;
+}
 
 descent_status connection_prepare(struct connection *c, const struct backend_device *device,
                                   struct descent_communicator *communicator, float *gradients, int64_t n, double *loss,
                                   struct device_memory *memory) {
-  const int64_t size = communicator_size(communicator);
+  const int64_t size = communicator_size(communicator), slices = size > 1 ? size : 2;
+  struct exchange *const e = &c->exchange;
   descent_status status = DESCENT_OK;
   c->device = device;
   c->communicator = communicator;
-  c->rank = communicator_rank(communicator);
-  c->ranks = (int)size;
-  c->gradients = gradients;
-  c->loss = loss;
-  c->n = n;
-  c->width = ((n + size - 1) / size + SLICE_ALIGN - 1) / SLICE_ALIGN * SLICE_ALIGN;
+  *e = (struct exchange){.rank = communicator_rank(communicator),
+                         .ranks = (int)size,
+                         .gradients = gradients,
+                         .loss = loss,
+                         .n = n,
+                         .width = ((n + size - 1) / size + SLICE_ALIGN - 1) / SLICE_ALIGN * SLICE_ALIGN};
   c->facts = module_allocate(size, sizeof *c->facts, "what the ranks have");
   if (!c->facts) TRY(DESCENT_ERROR_MEMORY);
-  if (!nccl_load(&c->nccl, c->text)) {
-    c->nccl = (struct nccl){0};
+  if (!nccl_load(&e->nccl, c->text)) {
+    e->nccl = (struct nccl){0};
     goto done;
   }
-  TRY(device_memory_take(memory, size * c->width * (int64_t)sizeof *c->received, "gradients of other ranks",
-                         (void **)&c->received));
-  TRY(device_memory_take(memory, size * (int64_t)sizeof *c->losses, "losses of other ranks", (void **)&c->losses));
+  TRY(device_memory_take(memory, slices * e->width * (int64_t)sizeof *e->received, "gradients of other ranks",
+                         (void **)&e->received));
+  TRY(device_memory_take(memory, slices * (int64_t)sizeof *e->losses, "losses of other ranks", (void **)&e->losses));
   for (int i = 0; i < EXCHANGES; i++) {
     CUDA_TRY(cudaEventCreateWithFlags(&c->reached[i], cudaEventDisableTiming));
     CUDA_TRY(cudaEventCreateWithFlags(&c->passed[i], cudaEventDisableTiming));
@@ -496,7 +449,7 @@ done:
 }
 
 void connection_close(struct connection *c, cudaStream_t stream) {
-  if (!c->comm) return;
+  if (!c->exchange.comm) return;
   if (c->communicator->broken)
     give_up(c);
   else
@@ -504,12 +457,12 @@ void connection_close(struct connection *c, cudaStream_t stream) {
 }
 
 void connection_release(struct connection *c) {
-  if (c->comm) end_communicator(c, false);
+  if (c->exchange.comm) end_communicator(c, false);
   for (int i = 0; i < EXCHANGES; i++) {
     if (c->reached[i]) (void)cudaEventDestroy(c->reached[i]);
     if (c->passed[i]) (void)cudaEventDestroy(c->passed[i]);
   }
-  device_memory_free(c->received);
-  device_memory_free(c->losses);
+  device_memory_free(c->exchange.received);
+  device_memory_free(c->exchange.losses);
   free(c->facts);
 }

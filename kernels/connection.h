@@ -7,8 +7,8 @@
 #include "core/communicator.h"
 #include "device.h"
 #include "device_memory.h"
+#include "exchange.h"
 #include "kernels.h"
-#include "nccl.h"
 
 /* What each rank tells the others. */
 struct rank_facts {
@@ -18,19 +18,15 @@ struct rank_facts {
   int64_t n;
 };
 
-enum { EXCHANGES = 4, EXCHANGE_GRAPHS = 2 }; /* that are queued at most; finish with and without statistics */
+/* Exchanges that are queued at most; graphs that hold them: finish with and without statistics, and one that is timed. */
+enum { EXCHANGES = 4, EXCHANGE_GRAPHS = 3 };
 
 struct connection {
   const struct backend_device *device;
   struct descent_communicator *communicator; /* NULL: one rank */
-  int rank, ranks;
-  struct nccl nccl;
-  ncclComm_t comm;             /* NULL: not connected */
-  bool failed;                 /* aborted: nothing can be exchanged any more */
-  float *gradients, *received; /* (n); (ranks, width), scratch: this rank's slice as the others have it */
-  double *loss, *losses;       /* SCALAR_LOSS; (ranks), scratch: that of the others */
-  int64_t n, width;            /* of the flat buffers with their padding; of a slice: rank r adds the r-th */
-  struct rank_facts *facts;    /* (ranks) */
+  struct exchange exchange;
+  bool failed;                                       /* aborted: nothing can be exchanged any more */
+  struct rank_facts *facts;                          /* (ranks) */
   cudaEvent_t reached[EXCHANGES], passed[EXCHANGES]; /* they take turns: before an exchange, and after it */
   int64_t started, finished;                         /* exchanges; finished: as far as is known */
   cudaGraphExec_t *graphs[EXCHANGE_GRAPHS];          /* that hold exchanges */
@@ -53,10 +49,16 @@ descent_status connection_open(struct connection *connection);
 bool connection_captures(const struct connection *connection);
 /* A graph that holds the sum, and would keep NCCL from being aborted: it is destroyed before, and becomes NULL. */
 void connection_holds(struct connection *connection, cudaGraphExec_t *graph);
+/* The last one of them is no longer such a graph. */
+void connection_forgets(struct connection *connection, const cudaGraphExec_t *graph);
 /* Enqueues the sum on the stream: gradients and loss become their sums over the ranks. */
 descent_status connection_sum(const struct connection *connection, cudaStream_t stream);
 
-/* Around each launch of a range with the sum: marks in the stream when the exchange is reached and when it has passed. */
+/* Enqueues exchange_floats. */
+descent_status connection_floats(const struct connection *connection, const float *sent, float *received, int64_t n,
+                                 cudaStream_t stream);
+
+/* Around each of them, or each launch of a range with the sum: marks in the stream when the exchange is reached and when it has passed. */
 descent_status connection_begin(struct connection *connection, cudaStream_t stream);
 descent_status connection_end(struct connection *connection, cudaStream_t stream);
 

@@ -24,10 +24,11 @@ static uint32_t threshold_of(double dropout) { return dropout > 0 ? rng_drop_thr
 
 /* ---- dense operations ---- */
 
-/* External: an event that a graph records and the host reads. No kernel behind it starts before it. */
-static descent_status record(const struct backend_program *program, cudaEvent_t event) {
+/* No kernel behind the event starts before it. */
+static descent_status record(const struct backend_program *program, const struct lower_marks *marks,
+                             cudaEvent_t event) {
   descent_status status = DESCENT_OK;
-  CUDA_TRY(cudaEventRecordWithFlags(event, program->device->stream, cudaEventRecordExternal));
+  CUDA_TRY(cudaEventRecordWithFlags(event, program->device->stream, marks->flags));
   launch_next_plainly();
 done:
   return status;
@@ -60,7 +61,7 @@ static descent_status launch_dense(struct backend_program *program, int index, c
     TRY(product_run(way->product, &operands, place->stream));
   else
     CUDA_TRY(custom_run(launch, way->variant, place->stream));
-  if (marks && marks->products) TRY(record(program, marks->products[index - marks->first]));
+  if (marks && marks->products) TRY(record(program, marks, marks->products[index - marks->first]));
 done:
   return status;
 }
@@ -414,7 +415,7 @@ static descent_status lower_covered(struct backend_program *program, const struc
                            program->device->stream));
   }
   if (marks && marks->products && plan_has_product(&program->plan->ops[index]))
-    TRY(record(program, marks->products[index - marks->first]));
+    TRY(record(program, marks, marks->products[index - marks->first]));
 done:
   return status;
 }
@@ -454,7 +455,7 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
   descent_status status = DESCENT_OK;
   if (queued && !lower_has(program->plan, range, OP_GATHER))
     CUDA_TRY(launch_fetch(program->queue.state, program->queue.steps, program->device->stream));
-  if (marks && marks->begin) TRY(record(program, marks->begin));
+  if (marks && marks->begin) TRY(record(program, marks, marks->begin));
   for (int i = range.first; i < range.first + range.count; i++) {
     enter(&program->plan->ops[i]);
     if (concurrent) TRY(beside_order(&program->beside, range, i, &place));
@@ -465,7 +466,7 @@ descent_status lower_range(struct backend_program *program, struct plan_range ra
     else
       TRY(lower_operation(program, &l, i, place));
     if (concurrent) TRY(beside_launched(&program->beside, i, place));
-    if (marks && marks->operations) TRY(record(program, marks->operations[i - marks->first]));
+    if (marks && marks->operations) TRY(record(program, marks, marks->operations[i - marks->first]));
     if (marks && marks->wait) CUDA_TRY(cudaStreamSynchronize(program->device->stream));
     leave();
   }

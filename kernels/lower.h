@@ -10,6 +10,7 @@ struct lower_marks {
   cudaEvent_t begin;       /* recorded before the first operation; NULL: none */
   cudaEvent_t *operations; /* recorded after each operation; NULL: none */
   cudaEvent_t *products;   /* recorded after the product of each dense operation, or all of it if that is one kernel */
+  unsigned flags;          /* with which events are recorded: cudaEventRecordExternal, but only in a graph */
   bool wait;               /* for each operation, before the next is launched */
 };
 

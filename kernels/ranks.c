@@ -57,7 +57,7 @@ descent_status ranks_sum(const struct rank_sums *sums, const struct device_buffe
   double *loss;
   descent_status status = DESCENT_OK;
   if (!sums->gradients) return DESCENT_OK;
-  if (sums->connection.comm || sums->connection.failed) return connection_sum(&sums->connection, stream);
+  if (sums->connection.exchange.comm || sums->connection.failed) return connection_sum(&sums->connection, stream);
   loss = (double *)layout_data(buffers, op->scalars) + SCALAR_LOSS;
   TRY(copy_gradients(sums, buffers, op, false, stream));
   CUDA_TRY(cudaMemcpyAsync(sums->loss, loss, sizeof *loss, cudaMemcpyDeviceToHost, stream));

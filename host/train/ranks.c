@@ -34,7 +34,10 @@ static descent_status allocate(struct fit *f, int size) {
 descent_status ranks_begin(struct fit *f, descent_status own) {
   const int size = options_ranks(&f->options);
   descent_status status = own;
-  if (size == 1) return own;
+  if (size == 1) {
+    const bool connects = own == DESCENT_OK && communicator_exchanges(f->options.ranks.communicator);
+    return connects ? program_connect(&f->trainer->program) : own;
+  }
   if (own == DESCENT_OK) own = allocate(f, size);
   TRY(communicator_agree(f->options.ranks.communicator, own));
   TRY(ranks_compare(f));

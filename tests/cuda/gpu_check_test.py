@@ -28,6 +28,8 @@ if [ "$name" = descent ]; then
     *" --hidden 30,30 "*) what=large ;;
     *" --hidden 40,30 "*) what=resumed ;;
     *" --hidden 8,8 "*) what=checkpoints ;;
+    *" --comm-timeout 1e-9 "*) what=late ;;
+    *" --ranks self "*) what=self ;;
     *" --micro-batches "*) what=ranks ;;
     *" --hidden 8 "*) what=same ;;
     *" --fusion "*) what=fused-$1 ;;
@@ -50,10 +52,14 @@ case $1 in
     case " $* " in *" --fusion on "*) [ -n "$layers" ] || echo "fused: loss  0.5 of its bound" ;; esac
     echo "3 operations on cuda:0 against reference: 0 failed" ;;
   bench)
-    path=cublaslt step=1e-3
+    path=cublaslt step=1e-3 sum=
+    case " $what  $FAKE " in
+      *" allreduce=missing "*) ;;
+      " self "*) sum='{"operation": "allreduce", "path": "", "seconds": 1e-5, "floor_seconds": 1e-5},' ;;
+    esac
     case " $* " in *" --fusion on "*) [ -n "$layers" ] || path="fused step 1" step=5e-4 ;; esac
     echo '{"device": "fake", "step_seconds": '$step', "gemm_seconds": 5e-4, "peak_flops": 1e12, "batch_size": 1000,
-    "peak_bandwidth": 1e12, "operations": [{"operation": "gather", "path": "", "seconds": 1e-4, "floor_seconds": 1e-4},
+    "peak_bandwidth": 1e12, "link_bandwidth": 1e11, "operations": ['$sum'{"operation": "gather", "path": "", "seconds": 1e-4, "floor_seconds": 1e-4},
     {"operation": "dense_forward layer 1", "path": "'$path'", "seconds": 2e-4, "floor_seconds": 0},
     {"operation": "step", "path": "", "seconds": '$step', "floor_seconds": 1}]}' ;;
   train)
@@ -63,6 +69,13 @@ case $1 in
     done
     case " $FAKE " in *" $what=differs "*) date +%N >"$out" ;; *) echo model >"$out" ;; esac
     case " $FAKE " in *" ranks=apart "*) ;; *) echo "ranks       2 on 1 host" ;; esac
+    case " $what  $FAKE " in
+      " late "*" late=ignored "*) ;;
+      " late "*) echo "NCCL has not connected them within 1e-09 s"; exit 1 ;;
+      " self "*" nccl=missing "*) echo "gradients of 1 rank, to itself, through host memory: NCCL cannot be loaded" ;;
+      " self "*" nccl=unused "*) echo "gradients of 1 rank, to itself, through host memory: another reason" ;;
+      " self "*) echo "gradients of 1 rank, to itself, through NCCL 2.27.3" ;;
+    esac
     [ -z "$log" ] || printf '{"seconds": 1}\n{"seconds": 2}\n' >"$log"
     [ -z "$kept" ] || { mkdir -p "$kept"; echo 12345 >"$kept/step"; } ;;
 esac
@@ -212,9 +225,19 @@ CASES = [
     ("no test is run", 1, "notes_test=empty", ["notes"], "fits no test"),
     ("a test is skipped", 1, "notes_test=skipped", ["notes"], "skipped"),
     ("models differ", 1, "same=differs", ["the same bytes"], "exit code"),
-    ("training in micro-batches fails", 1, "ranks=fail", ["micro-batches, twice", "two ranks"], "exit code 3"),
-    ("training in micro-batches hangs", 1, "ranks=hang ranks=short", ["micro-batches, twice", "two ranks"], "NOT "),
-    ("models of ranks differ", 1, "ranks=differs", ["micro-batches, twice", "two ranks"], "exit code 1"),
+    ("training in micro-batches fails", 1, "ranks=fail", ["micro-batches, twice", "two ranks", "one rank to itself: the bytes"],
+     "exit code 3"),
+    ("training in micro-batches hangs", 1, "ranks=hang ranks=short", ["micro-batches, twice", "two ranks", "one rank to itself"],
+     "NOT "),
+    ("models of ranks differ", 1, "ranks=differs", ["micro-batches, twice", "two ranks", "one rank to itself: the bytes"],
+     "exit code 1"),
+    ("one rank to itself fails", 1, "self=fail", ["one rank to itself"], "exit code 3"),
+    ("one rank to itself gives another model", 1, "self=differs", ["one rank to itself: the bytes"], "exit code 1"),
+    ("gradients do not pass through NCCL", 1, "nccl=unused", ["one rank to itself: the bytes"], "did not pass"),
+    ("no NCCL", 1, "nccl=missing", ["one rank to itself: the bytes", "one rank to itself: bench"], "NOT RUN: no libnccl"),
+    ("a time limit is ignored", 1, "late=ignored", ["one rank to itself: ended in time"], "did not end it"),
+    ("a time limit ends in another way", 1, "late=fail", ["one rank to itself: ended in time"], "exit code 3"),
+    ("the sum over ranks is not timed", 1, "allreduce=missing", ["one rank to itself: bench"], "no allreduce"),
     ("ranks train apart", 1, "ranks=apart", ["two ranks"], "exit code 1"),
     ("ranks cannot be started", 1, "mpirun=fail", ["two ranks"], "exit code 7"),
     ("no mpirun", 1, "mpirun=missing", ["two ranks"], "NOT RUN: mpirun is not installed"),
@@ -281,8 +304,10 @@ def make_world(folder):
 def start(world, out, stage, fake, *more, build=None, module=None):
     environment = {**os.environ, "FAKE": fake, "PATH": f"{world}/tools:{os.environ['PATH']}"}
     environment.pop("DESCENT_TEST_MODULE", None)
+    environment["DESCENT_NCCL"] = "off" if "nccl=missing" in fake.split() else "libnccl.so.2"
     if module:
         environment["DESCENT_TEST_MODULE"] = module
+        environment["DESCENT_NCCL"] = os.path.join(build, "modules", "nccl", "libnccl_emulated.so.2")
     return subprocess.Popen([sys.executable, "-c", CHILD, BENCH, f"{world}/peer.py", "--small", "--build",
                              build or world, "--out", out, "--stage", str(stage), *more], env=environment,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -1,7 +1,8 @@
 /* A stand-in for NCCL, for tests only: ranks are threads of one process, each with an emulated device. What is sent is
  * copied when its stream reaches it, and an exchange is over when all that it receives has arrived. It refuses what
  * NVIDIA's library refuses, and what would wait without end or is undefined there: two ranks on a device, other lengths or
- * types on the two sides, messages outside of a group, the end of a communicator whose exchanges a graph holds. */
+ * types on the two sides, messages outside of a group, messages of a rank to itself without a receipt in the same group,
+ * the end of a communicator whose exchanges a graph holds. */
 #include <dlfcn.h>
 
 #include <chrono>
@@ -112,6 +113,8 @@ struct Exchange {
   std::shared_ptr<ncclComm> comm;
   std::vector<Call> calls;
   bool captured = false;
+  bool sent = false;
+  std::chrono::steady_clock::time_point begin; /* of this run of it */
 };
 
 void release(void *context) {
@@ -123,12 +126,25 @@ void release(void *context) {
   delete exchange;
 }
 
-void sleep_for(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
+/* ThreadSanitizer knows waits until a time of the system's clock. */
+std::chrono::system_clock::time_point after(double seconds) {
+  return std::chrono::system_clock::now() +
+         std::chrono::duration_cast<std::chrono::system_clock::duration>(std::chrono::duration<double>(seconds));
+}
+
+/* Or until the waits end. */
+void wait_for(double seconds) {
+  std::unique_lock<std::mutex> locked(lock);
+  arrived.wait_until(locked, after(seconds), [] { return controls.released != 0; });
+}
 
 std::map<ncclComm_t, std::shared_ptr<ncclComm>> comms;
 
-void send(const Exchange &exchange) {
+void send(Exchange &exchange) {
   const ncclComm &comm = *exchange.comm;
+  const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - exchange.begin;
+  if (exchange.sent || (controls.late == comm.device + 1 && waited.count() < controls.lateness)) return;
+  exchange.sent = true;
   if (controls.silent == comm.device + 1 && comm.started > controls.after) return;
   for (const Call &call : exchange.calls) {
     if (call.receives) continue;
@@ -146,10 +162,10 @@ bool receive(const Exchange &exchange) {
   for (const Call &call : exchange.calls) {
     if (!call.receives) continue;
     std::deque<Message> &queue = comm.clique->sent[{call.peer, comm.rank}];
-    if (queue.front().data.size() == call.bytes && queue.front().type == call.type)
-      std::memcpy(call.data, queue.front().data.data(), call.bytes);
-    else
+    if (queue.front().data.size() != call.bytes || queue.front().type != call.type)
       comm.error = ncclInvalidUsage;
+    else if (controls.loses != comm.device + 1)
+      std::memcpy(call.data, queue.front().data.data(), call.bytes);
     queue.pop_front();
   }
   return comm.error == ncclSuccess;
@@ -157,15 +173,16 @@ bool receive(const Exchange &exchange) {
 
 /* An exchange that has failed is never over: it ends when the communicator is aborted. */
 int poll(void *context, int begins) {
-  const Exchange &exchange = *static_cast<Exchange *>(context);
+  Exchange &exchange = *static_cast<Exchange *>(context);
   ncclComm &comm = *exchange.comm;
   const std::lock_guard<std::mutex> locked(lock);
   if (comm.aborted) return 1;
   comm.started += begins;
   if (controls.fails == comm.device + 1 && comm.started > controls.after) comm.error = ncclRemoteError;
   if (comm.error != ncclSuccess) return 0;
-  if (begins) send(exchange);
-  return receive(exchange);
+  if (begins) exchange.sent = false, exchange.begin = std::chrono::steady_clock::now();
+  send(exchange);
+  return exchange.sent && receive(exchange);
 }
 
 thread_local int group_depth;
@@ -177,7 +194,7 @@ ncclResult_t add(ncclComm_t comm, cudaStream_t stream, const Call &call) {
   ncclResult_t result = ncclSuccess;
   if (comms.find(comm) == comms.end() || comm->aborted)
     result = ncclInvalidArgument;
-  else if (group_depth == 0 || call.peer < 0 || call.peer >= comm->clique->size || call.peer == comm->rank)
+  else if (group_depth == 0 || call.peer < 0 || call.peer >= comm->clique->size)
     result = ncclInvalidUsage;
   else
     group[{comm, stream}].push_back(call);
@@ -185,20 +202,41 @@ ncclResult_t add(ncclComm_t comm, cudaStream_t stream, const Call &call) {
   return result;
 }
 
+/* A rank receives from itself what it sends to itself in the same group. */
+bool is_matched(ncclComm_t comm, const std::vector<Call> &calls) {
+  std::vector<const void *> sent, received;
+  for (const Call &call : calls)
+    if (call.peer == comm->rank) (call.receives ? received : sent).push_back(call.data);
+  for (size_t i = 0; i < sent.size() && i < received.size(); i++) {
+    const std::lock_guard<std::mutex> locked(lock);
+    controls.in_place += sent[i] == received[i];
+  }
+  return sent.size() == received.size();
+}
+
 size_t bytes_of(ncclDataType_t type) { return type == ncclFloat32 ? 4 : type == ncclFloat64 ? 8 : 0; }
 
 /* Waits for all ranks, as NVIDIA's library does without end. */
 bool all_arrive(std::unique_lock<std::mutex> &locked, Clique &clique) {
-  const double patience = controls.patience > 0 ? controls.patience : 30;
-  const auto until = std::chrono::system_clock::now() + std::chrono::duration_cast<std::chrono::system_clock::duration>(
-                                                            std::chrono::duration<double>(patience));
+  const auto is_complete = [&] { return static_cast<int>(clique.devices.size()) == clique.size; };
   arrived.notify_all();
-  return arrived.wait_until(locked, until, [&] { return static_cast<int>(clique.devices.size()) == clique.size; });
+  arrived.wait_until(locked, after(controls.patience > 0 ? controls.patience : 30),
+                     [&] { return controls.released != 0 || is_complete(); });
+  return is_complete();
 }
 
 }  // namespace
 
-EXPORTED void emulated_nccl_settle() { const std::lock_guard<std::mutex> locked(lock); }
+EXPORTED long long emulated_nccl_settle() {
+  const std::lock_guard<std::mutex> locked(lock);
+  return controls.live;
+}
+
+EXPORTED void emulated_nccl_release() {
+  const std::lock_guard<std::mutex> locked(lock);
+  controls.released = 1;
+  arrived.notify_all();
+}
 
 EXPORTED ncclResult_t ncclGetVersion(int *version) {
   const int device = current_device(RUNTIME);
@@ -251,13 +289,13 @@ EXPORTED ncclResult_t ncclCommInitRank(ncclComm_t *comm, int size, ncclUniqueId 
 /* Waits until no graph holds an exchange, as NVIDIA's library does without end: false, after some time, which is less than
  * the limits of tests. */
 static bool let_go(const Runtime &runtime, ncclComm &comm) {
-  for (double waited = 0; waited < 1; waited += 1e-3) {
+  for (double waited = 0; waited < 0.3; waited += 1e-3) {
     {
       const std::lock_guard<std::mutex> locked(lock);
       if (comm.held == 0) return true;
     }
     (void)runtime.query(comm.stream);
-    sleep_for(1e-3);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   return false;
 }
@@ -272,7 +310,7 @@ static ncclResult_t end(const Runtime &runtime, ncclComm_t comm, bool aborts) {
     ended->aborted |= aborts;
   }
   const bool free = let_go(runtime, *ended);
-  if (!aborts) sleep_for(controls.parting);
+  if (!aborts) wait_for(controls.parting);
   const std::lock_guard<std::mutex> locked(lock);
   comms.erase(comm);
   controls.live--;
@@ -314,8 +352,9 @@ EXPORTED ncclResult_t ncclGroupEnd() {
   for (const auto &part : calls) {
     const cudaStream_t stream = part.first.second;
     const bool captures = runtime.is_capturing(stream) != 0; /* its lock comes before the one here */
-    if (!captures) sleep_for(controls.slow);
+    if (!captures) wait_for(controls.slow);
     if (captures && controls.uncapturable == current_device(runtime) + 1) result = ncclInvalidUsage;
+    if (!is_matched(part.first.first, part.second)) result = ncclInvalidUsage;
     if (result != ncclSuccess) break;
     auto *const exchange = new Exchange();
     {

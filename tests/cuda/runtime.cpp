@@ -760,8 +760,8 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags) {
   BEGIN(false);
-  REFUSE(flags > cudaEventRecordExternal, cudaErrorInvalidValue);
   cudaGraph_t const graph = stream ? stream->graph : nullptr;
+  REFUSE(flags > cudaEventRecordExternal || (flags == cudaEventRecordExternal && !graph), cudaErrorInvalidValue);
   const bool is_node = graph && flags == cudaEventRecordExternal;
   event->graph = is_node ? nullptr : graph;
   if (event->graph) {

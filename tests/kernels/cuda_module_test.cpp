@@ -1,7 +1,13 @@
 /* The whole CUDA backend, on the module under test: a training gives the same bytes however it is cut into calls,
  * captured or streamed. */
+#include <chrono>
+
 #include "conformance.h"
 #include "cuda_training.h"
+
+extern "C" {
+#include "core/communicator.h"
+}
 
 namespace {
 
@@ -365,6 +371,44 @@ TEST(CudaModule, StaysWithinTheBoundsForEveryDraw) {
     }
     expect_all(ways, precision);
   }
+}
+
+/* ---- one rank that exchanges gradients with itself ---- */
+
+/* The state after some steps; `aborts`: the connection is given up while they are still computed. */
+Bytes exchanged(bool aborts) {
+  descent_communicator *communicator = nullptr;
+  EXPECT_EQ(descent_communicator_open("self", 60, &communicator), DESCENT_OK) << descent_last_error();
+  Bytes state;
+  {
+    Training training(cases[0]);
+    training.micro_batches = 2;
+    training.options.ranks.communicator = communicator;
+    EXPECT_EQ(training.open(), DESCENT_OK) << descent_last_error();
+    if (testing::Test::HasFailure()) return state;
+    EXPECT_EQ(program_connect(&training.program), DESCENT_OK) << descent_last_error();
+    const struct plan *const plan = training.program.plan;
+    for (const plan_step &step : training.steps(8)) {
+      const std::vector<plan_step> parts = training.cut(step, 0, 2);
+      const plan_step finish = finish_of(step, 2);
+      EXPECT_EQ(program_run(&training.program, plan->micro_batch, parts.data(), 2), DESCENT_OK) << descent_last_error();
+      EXPECT_EQ(program_run(&training.program, plan->finish, &finish, 1), DESCENT_OK) << descent_last_error();
+    }
+    communicator->broken = aborts;
+    if (!aborts) state = training.state();
+  }
+  descent_communicator_close(communicator);
+  return state;
+}
+
+TEST(CudaModule, IsAsBeforeOnceAConnectionWithWorkInFlightWasAborted) {
+  use_cuda_module(cuda_module_path());
+  const Bytes before = exchanged(false);
+  const auto begin = std::chrono::steady_clock::now();
+  (void)exchanged(true);
+  EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(), 30)
+      << "of a limit of 60 s";
+  expect_same(exchanged(false), before);
 }
 
 }  // namespace

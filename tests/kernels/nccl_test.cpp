@@ -1,44 +1,10 @@
 /* Gradients exchanged between GPUs by a stand-in for NCCL: their sums have the bits of the naive order, of host memory and
  * of one rank; what is done where ranks cannot be connected, and where one is lost. Threads stand for the ranks. */
-#include <chrono>
 #include <random>
 
-#include "cuda/nccl_controls.h"
-#include "emulated_module.h"
-#include "rank_threads.h"
+#include "nccl_ranks.h"
 
 namespace {
-
-using Seconds = std::chrono::duration<double>;
-
-class Nccl : public EmulatedModule {
- protected:
-  void SetUp() override {
-    EmulatedModule::SetUp();
-    void *library = dlopen(DESCENT_EMULATED_NCCL, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    ASSERT_NE(library, nullptr) << dlerror();
-    nccl = static_cast<emulated_nccl *>(dlsym(library, "emulated_nccl"));
-    ASSERT_NE(nccl, nullptr) << dlerror();
-    settle = reinterpret_cast<void (*)()>(dlsym(library, "emulated_nccl_settle"));
-    ASSERT_NE(settle, nullptr) << dlerror();
-    *nccl = {};
-    setenv("DESCENT_NCCL", DESCENT_EMULATED_NCCL, 1);
-    emulation.configure("devices=8");
-  }
-  void TearDown() override {
-    unsetenv("DESCENT_NCCL");
-    if (nccl && settle) {
-      settle();
-      EXPECT_EQ(nccl->live, 0) << "communicators left behind";
-      *nccl = {};
-    }
-    EmulatedModule::TearDown();
-  }
-  emulated_nccl *nccl = nullptr;
-  void (*settle)() = nullptr;
-};
-
-std::string device_of(int rank) { return "cuda:" + std::to_string(rank); }
 
 /* ---- sums ---- */
 
@@ -134,6 +100,7 @@ TEST_F(Nccl, SumsInTheOrderOfABinaryCounterToTheBit) {
       for (const bool through_host : {false, true})
         for (const char *how : {"devices=8", "devices=8,late=1"}) {
           if (through_host && (ranks > 4 || strstr(how, "late"))) continue;
+          if (ranks % 4 == 0 && strstr(how, "late")) continue; /* as late with 3, 5 and 7, which have a rest */
           SCOPED_TRACE(testing::Message() << c.name << ", " << ranks << " ranks, host " << through_host << ", " << how);
           emulation.configure(how);
           setenv("DESCENT_NCCL", through_host ? "off" : DESCENT_EMULATED_NCCL, 1);
@@ -158,75 +125,13 @@ TEST_F(Nccl, SumsInTheOrderOfABinaryCounterToTheBit) {
 
 /* ---- trainings ---- */
 
-struct Fitted {
-  descent_status status;
-  std::string error, placement;
-  std::vector<float> parameters;
-  std::vector<double> losses;
-  double seconds;
-};
-
-int record(void *user, const descent_epoch_info *info) {
-  auto *const fitted = static_cast<Fitted *>(user);
-  fitted->placement = info->placement;
-  fitted->losses.push_back(info->train_loss);
-  if (info->validation) fitted->losses.push_back(info->validation->loss);
-  return 0;
-}
-
-/* 101 rows in batches of 32: the last one has 5, fewer than 8 micro-batches. */
-Fitted fit(const Case &c, const std::string &device_name, descent_communicator *communicator, int64_t micro_batches) {
-  const auto begin = std::chrono::steady_clock::now();
-  const int64_t outputs = c.widths.back();
-  const bool regression = c.loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
-  Rows rows = make_rows(ROWS, c.widths[0], regression ? outputs : 1, regression ? 0 : outputs == 1 ? 2 : outputs, 3);
-  for (int64_t r = 0; r < ROWS; r++) rows.weights.push_back(0.5F + static_cast<float>(r % 7));
-  const Dataset data = rows.dataset();
-  const Device device = open_device(device_name.c_str());
-  const Network network = make_network(c.widths, c.hidden, c.loss);
-  Fitted fitted{};
-  descent_train_options options = descent_train_options_default();
-  options.epochs = 3, options.batch_size = BATCH, options.dropout = c.dropout, options.precision = c.precision;
-  options.autotune = false, options.ranks.micro_batches = micro_batches, options.ranks.communicator = communicator;
-  options.optimizer.kind = DESCENT_OPTIMIZER_ADAM, options.optimizer.learning_rate = 0.01;
-  options.callbacks.user = &fitted, options.callbacks.on_epoch = record;
-  fitted.status = descent_fit(network.get(), device.get(), data.get(), data.get(), &options, nullptr);
-  if (fitted.status != DESCENT_OK) fitted.error = descent_last_error();
-  fitted.parameters = parameters_of(network);
-  fitted.seconds = Seconds(std::chrono::steady_clock::now() - begin).count();
-  return fitted;
-}
-
-/* `shared`: all ranks use the first GPU. */
-std::vector<Fitted> fit_on(int ranks, const Case &c, int64_t micro_batches, double seconds = 60, bool shared = false) {
-  std::vector<Fitted> fitted(static_cast<size_t>(ranks));
-  RankThreads all(ranks, seconds);
-  all.run([&](int rank, descent_communicator *communicator) {
-    fitted[static_cast<size_t>(rank)] = fit(c, device_of(shared ? 0 : rank), communicator, micro_batches);
-  });
-  return fitted;
-}
-
-void expect_equal(const Fitted &one, const std::vector<Fitted> &ranks) {
-  ASSERT_EQ(one.status, DESCENT_OK) << one.error;
-  for (size_t r = 0; r < ranks.size(); r++) {
-    SCOPED_TRACE(testing::Message() << "rank " << r);
-    ASSERT_EQ(ranks[r].status, DESCENT_OK) << ranks[r].error;
-    ASSERT_EQ(ranks[r].parameters.size(), one.parameters.size());
-    EXPECT_EQ(std::memcmp(ranks[r].parameters.data(), one.parameters.data(), one.parameters.size() * sizeof(float)), 0);
-    EXPECT_EQ(ranks[r].losses, one.losses);
-  }
-}
-
-bool ends_with(const std::string &text, const std::string &end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
 TEST_F(Nccl, TrainingsHaveTheBytesOfOneRank) {
-  for (const Case &c : {cases[0], cases[4]}) {
+  for (const int which : {0, 4}) {
+    const Case &c = cases[which];
     SCOPED_TRACE(c.name);
     const Fitted one = fit(c, "cuda", nullptr, 8);
     for (const int ranks : {2, 4, 8}) {
+      if (&c != &cases[0] && ranks != 4) continue;
       const std::vector<Fitted> all = fit_on(ranks, c, 8);
       expect_equal(one, all);
       for (const Fitted &fitted : all)
@@ -293,20 +198,6 @@ TEST_F(Nccl, HostMemoryIsUsedWhereRanksCannotBeConnected) {
 
 /* ---- faults ---- */
 
-/* Every rank ends soon after the time limit, one of them with this error, and keeps finite weights. */
-void expect_end(const std::vector<Fitted> &ranks, const std::string &error) {
-  bool found = false;
-  for (const Fitted &fitted : ranks) {
-    EXPECT_EQ(fitted.status, DESCENT_ERROR_DEVICE);
-    EXPECT_LT(fitted.seconds, 30);
-    for (const float w : fitted.parameters) ASSERT_TRUE(std::isfinite(w));
-    found |= fitted.error.find(error) != std::string::npos;
-  }
-  EXPECT_TRUE(found) << ranks[0].error << "\n" << ranks[1].error;
-}
-
-const double kLimit = 2; /* seconds; ranks that run are not so far apart, on a slow machine either */
-
 TEST_F(Nccl, ASilentRankEndsTheOthersInTime) {
   const struct {
     int version, after;
@@ -324,26 +215,6 @@ TEST_F(Nccl, ASilentRankEndsTheOthersInTime) {
     EXPECT_EQ(nccl->live, 0);
     if (HasFailure()) return;
   }
-}
-
-/* Runs steps without reading anything, so that the host runs ahead of the device until its queue is full. */
-descent_status run_ahead(int rank, descent_communicator *communicator, int ranks, int64_t steps = 8) {
-  Training training(cases[0]);
-  training.micro_batches = ranks;
-  training.options.ranks.communicator = communicator;
-  EXPECT_EQ(training.open(device_of(rank).c_str()), DESCENT_OK) << descent_last_error();
-  EXPECT_EQ(program_connect(&training.program), DESCENT_OK) << descent_last_error();
-  const struct plan *const plan = training.program.plan;
-  descent_status status = DESCENT_OK;
-  for (const plan_step &step : training.steps(steps)) {
-    const std::vector<plan_step> part = training.cut(step, rank, 1);
-    const plan_step finish = finish_of(step, 1);
-    status = program_run(&training.program, plan->micro_batch, part.data(), 1);
-    if (status == DESCENT_OK) status = program_run(&training.program, plan->finish, &finish, 1);
-    if (status != DESCENT_OK) return status;
-  }
-  double loss = 0;
-  return program_read(&training.program, training.program.at.scalars, SCALAR_LOSS, 1, PLAN_F64, &loss);
 }
 
 TEST_F(Nccl, AHostThatRunsAheadOfALostRankEndsInTimeToo) {
@@ -371,11 +242,11 @@ TEST_F(Nccl, AFailureThatItReportsEndsAllRanks) {
 
 TEST_F(Nccl, ARankThatIsNotConnectedEndsTheOthersInTime) {
   nccl->absent = 3;
-  nccl->patience = 6;
   const std::vector<Fitted> ranks = fit_on(4, cases[0], 4, kLimit);
   expect_end(ranks, "connecting the ranks through NCCL failed: unhandled system error (NCCL_DEBUG=INFO shows more;");
-  expect_end(ranks, "rank 2 (node1) has not answered for 2 s: see whether it still runs, or allow more time");
-  std::this_thread::sleep_for(Seconds(6)); /* the threads that were left end */
+  expect_end(ranks,
+             "rank 2 (node1) has not answered for " + limit_text() + ": see whether it still runs, or allow more time");
+  let_go();
 }
 
 TEST_F(Nccl, ALostRankIsNamed) {
@@ -386,15 +257,16 @@ TEST_F(Nccl, ALostRankIsNamed) {
       return;
     }
     EXPECT_EQ(run_ahead(rank, communicator, 3), DESCENT_ERROR_DEVICE);
-    EXPECT_STREQ(descent_last_error(),
-                 "rank 1 (node0) has not answered for 2 s: see whether it still runs, or allow more time");
+    EXPECT_EQ(descent_last_error(), "rank 1 (node0) has not answered for " + limit_text() +
+                                        ": see whether it still runs, or allow more time");
   });
   EXPECT_EQ(nccl->aborted, 2);
   EXPECT_EQ(nccl->stuck, 0);
 }
 
 TEST_F(Nccl, TheLimitIsNotOneOfTheRanksOwnWork) {
-  emulation.configure("devices=8,slow=3000"); /* milliseconds of a micro-batch: longer than the limit */
+  const auto longer = std::to_string(static_cast<int>(1500 * kLimit)); /* milliseconds of a micro-batch */
+  emulation.configure(("devices=8,slow=" + longer).c_str());
   RankThreads all(2, kLimit);
   all.run([&](int rank, descent_communicator *communicator) {
     EXPECT_EQ(run_ahead(rank, communicator, 2, 1), DESCENT_OK) << descent_last_error();
@@ -416,11 +288,11 @@ TEST_F(Nccl, ACommunicatorThatIsMadeByHalfIsNotUsed) {
 }
 
 TEST_F(Nccl, AThreadThatIsLeftWhileItConnectsUsesNothingThatOthersFree) {
-  nccl->slow = 5;
+  nccl->slow = 60;
   expect_end(fit_on(2, cases[0], 2, kLimit),
-             "the connection between the ranks failed: NCCL has not connected them within 2 s, though all still run");
-  std::this_thread::sleep_for(Seconds(5));
-  settle();
+             "the connection between the ranks failed: NCCL has not connected them within " + limit_text() +
+                 ", though all still run");
+  let_go();
   EXPECT_EQ(nccl->groups, 2) << "the thread has not ended behind its first exchange";
   EXPECT_EQ(nccl->aborted, 2);
 }
@@ -442,13 +314,13 @@ TEST_F(Nccl, ACommunicatorIsAbortedWhereTheRanksHaveLostEachOther) {
 }
 
 TEST_F(Nccl, ACommunicatorThatDoesNotEndIsLeft) {
-  nccl->parting = 10;
+  nccl->parting = 60;
   const std::vector<Fitted> ranks = fit_on(2, cases[0], 2, kLimit);
   for (const Fitted &fitted : ranks) {
     EXPECT_EQ(fitted.status, DESCENT_OK) << fitted.error;
-    EXPECT_LT(fitted.seconds, 9);
+    EXPECT_LT(fitted.seconds, 30);
   }
-  std::this_thread::sleep_for(Seconds(10)); /* the threads that were left end */
+  let_go();
 }
 
 }  // namespace

@@ -114,7 +114,8 @@ static void print_table(const struct bench_command *bench, const struct rows *ro
          time_text(result->step_seconds_min, least), time_text(result->step_seconds_max, most));
   printf("measured peaks: %.1f GFLOP/s in %s products, %.1f GB/s copied", result->peak_flops * 1e-9,
          descent_precision_name(bench->subject.training.train.precision), result->peak_bandwidth * 1e-9);
-  if (result->link_bandwidth > 0) printf(", %.1f GB/s to other ranks", result->link_bandwidth * 1e-9);
+  if (result->link_bandwidth > 0)
+    printf(", %.1f GB/s to %s", result->link_bandwidth * 1e-9, bench->subject.job.size > 1 ? "other ranks" : "itself");
   putchar('\n');
   printf("memory used: %.3f MB\n", (double)result->memory * 1e-6);
 }

@@ -114,7 +114,8 @@ static void print_table(const struct bench_command *bench, const struct rows *ro
          time_text(result->step_seconds_min, least), time_text(result->step_seconds_max, most));
   printf("measured peaks: %.1f GFLOP/s in %s products, %.1f GB/s copied", result->peak_flops * 1e-9,
          descent_precision_name(bench->subject.training.train.precision), result->peak_bandwidth * 1e-9);
-  if (result->link_bandwidth > 0) printf(", %.1f GB/s to other ranks", result->link_bandwidth * 1e-9);
+  if (result->link_bandwidth > 0)
+    printf(", %.1f GB/s to %s", result->link_bandwidth * 1e-9, bench->subject.job.size > 1 ? "other ranks" : "itself");
   putchar('\n');
   printf("memory used: %.3f MB\n", (double)result->memory * 1e-6);
 }
@@ -243,7 +244,10 @@ static int run(struct bench_command *bench, const struct command_syntax *bench_s
   descent_network *network = NULL;
   descent_device *device = NULL;
   int code = subject_open(bench_syntax, arguments, &bench->subject, &bench->defaults, &network, &device);
-  if (code == EXIT_DONE) code = job_agree(command, &bench->subject.job, measure(bench, network, device));
+  const struct job *const job = &bench->subject.job;
+  if (code == EXIT_DONE && !bench->choice.predict)
+    code = job_agree(command, job, subject_check(command, &bench->subject.training.train, network, device));
+  if (code == EXIT_DONE) code = job_agree(command, job, measure(bench, network, device));
   descent_device_close(device);
   descent_network_free(network);
   return code;

@@ -14,7 +14,7 @@ const struct setting rank_options[] = {
              "through mpirun, one for each GPU; off: each process works alone; self: one process exchanges gradients "
              "with itself, which tests NCCL on one GPU",
              OPTION_UNRECORDED),
-    ROW_REAL("comm-timeout", "SECONDS", AT(seconds), "How long a rank may not answer before all end",
+    ROW_REAL("comm-timeout", "SECONDS", AT(seconds), "How long a rank may not answer before the job ends",
              OPTION_UNRECORDED | OPTION_OPEN_LOW, 0, 1e9),
     ROW_END,
 };

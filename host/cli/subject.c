@@ -90,6 +90,12 @@ static int compare(const struct command_syntax *syntax, const struct subject *ch
   return code;
 }
 
+int subject_check(const char *who, const descent_train_options *train, const descent_network *network,
+                  const descent_device *device) {
+  const descent_status status = descent_train_options_check(train, network, device);
+  return status == DESCENT_OK ? EXIT_DONE : fail_status(who, status);
+}
+
 void subject_print_ranks(const struct subject *chosen) {
   const descent_train_options *const train = &chosen->training.train;
   if (chosen->job.communicator)

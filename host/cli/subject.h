@@ -52,6 +52,11 @@ int subject_connect(const char *command, const struct launcher *launcher, int ar
 int subject_open(const struct command_syntax *syntax, const struct arguments *arguments, struct subject *chosen,
                  const struct subject *defaults, descent_network **network, descent_device **device);
 
+/* Whether the options of the training fit together, the network and the device, before anything is printed; EXIT_DONE or
+ * the exit code. `who`: the subject of an error message. */
+int subject_check(const char *who, const descent_train_options *train, const descent_network *network,
+                  const descent_device *device);
+
 /* A line on ranks and micro-batches, where there are several or one that exchanges gradients with itself. */
 void subject_print_ranks(const struct subject *chosen);
 

@@ -98,6 +98,7 @@ static int verify_combination(const struct verify *v, descent_activation activat
   snprintf(who, sizeof who, "%s: %s, %s, %s", command, descent_activation_name(activation), descent_loss_name(loss),
            descent_optimizer_name(optimizer));
   int code = network_choice_create(who, &choice, v->subject.shape.inputs, outputs, loss, options.seed, &network);
+  if (code == EXIT_DONE) code = subject_check(who, &options, network, v->candidate);
   code = job_agree(who, &v->subject.job, code);
   struct tally tally = {.quiet = true};
   if (code == EXIT_DONE) code = job_agree(who, &v->subject.job, compare(v, who, network, &options, &tally));
@@ -135,6 +136,13 @@ static int open_reference(struct verify *v) {
   return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
 }
 
+/* The second device, and whether the options suit the first. */
+static int prepare(struct verify *v, const descent_network *network) {
+  const int code = open_reference(v);
+  if (code != EXIT_DONE || !network) return code;
+  return subject_check(command, &v->subject.training.train, network, v->candidate);
+}
+
 static void print_start(const struct verify *v) {
   if (v->subject.job.rank > 0) return;
   text_print(stderr, "candidate: %s\n", descent_device_description(v->candidate));
@@ -151,7 +159,7 @@ static int run(struct verify *v, const struct command_syntax *verify_syntax, con
   descent_network *network = NULL;
   int code =
       subject_open(verify_syntax, arguments, &v->subject, &v->defaults, v->choice.all ? NULL : &network, &v->candidate);
-  if (code == EXIT_DONE) code = job_agree(command, &v->subject.job, open_reference(v));
+  if (code == EXIT_DONE) code = job_agree(command, &v->subject.job, prepare(v, network));
   if (code == EXIT_DONE) print_start(v);
   if (code == EXIT_DONE) code = network ? verify_one(v, network) : verify_all(v);
   descent_device_close(v->reference);
@@ -177,6 +185,9 @@ int command_verify(int argc, char **argv) {
           "the length of its sums and the unit round-off; a larger error is a fault of the device. With --reference "
           "other than reference, a value may differ by up to twice the bound. The exit code is 1 if any comparison "
           "fails.\n\n"
+          "With --micro-batches, combine adds the gradients of the parts, and allreduce those of the ranks. Each of "
+          "several ranks compares its device with its reference; a row has the values of all ranks and the largest "
+          "error among them.\n\n"
           "Rows that begin with fused compare what a kernel of several layers leaves (--fusion) with the interval that "
           "rounding in all of these layers allows. Their error is the distance from its middle, and so larger than in "
           "the other rows. Values whose interval says nothing, because it is wider than the values, are not counted: "

@@ -42,6 +42,11 @@ class CommandRanks : public ::testing::Test {
 
 const Arguments cpu = {"--device", "cpu", "--quiet"};
 
+// Other commands that connect the ranks, quick.
+const Arguments on_cpu = {"--inputs", "3", "--hidden", "4", "--outputs", "2", "--device", "cpu"};
+const Arguments checks[] = {Arguments{"verify", "--rows", "40"} + on_cpu,
+                            Arguments{"bench", "--seconds", "0.01"} + on_cpu};
+
 TEST_F(CommandRanks, ProcessesOfALauncherAreRefusedWithoutMpi) {
   const struct {
     std::map<std::string, std::string> variables;
@@ -52,12 +57,14 @@ TEST_F(CommandRanks, ProcessesOfALauncherAreRefusedWithoutMpi) {
                    {{{"SLURM_NTASKS", "3"}, {"SLURM_PROCID", "0"}, {"PMIX_RANK", "0"}}, "srun"}};
   for (const auto &launcher : launchers) {
     const Variables variables(launcher.variables);
-    const Result result = folder.run(quick + cpu);
-    EXPECT_EQ(result.code, 4);
-    EXPECT_EQ(result.err, "descent train: no MPI: DESCENT_BACKEND_PATH " + folder.path() +
-                              " has no libdescent_mpi.so (" + launcher.launcher +
-                              " started 3 processes; --ranks off lets each of them train alone)\n");
-    EXPECT_EQ(result.out, "");
+    for (const Arguments &command : {quick + cpu, checks[0], checks[1]}) {
+      const Result result = folder.run(command);
+      EXPECT_EQ(result.code, 4);
+      EXPECT_EQ(result.err, "descent " + command[0] + ": no MPI: DESCENT_BACKEND_PATH " + folder.path() +
+                                " has no libdescent_mpi.so (" + launcher.launcher +
+                                " started 3 processes; --ranks off lets each of them work alone)\n");
+      EXPECT_EQ(result.out, "");
+    }
     EXPECT_FALSE(folder.has("model.safetensors"));
   }
 }
@@ -81,9 +88,16 @@ TEST_F(CommandRanks, OnlyTheFirstProcessPrintsHelpAndWrongUsage) {
   const struct {
     Arguments arguments;
     int code;
-  } cases[] = {
-      {{}, 2},       {{"trian"}, 2},           {{"--help"}, 0},           {{"--version"}, 0}, {{"--nothing"}, 2},
-      {{"info"}, 2}, {{"train", "--help"}, 0}, {{"devices", "--help"}, 0}};
+  } cases[] = {{{}, 2},
+               {{"trian"}, 2},
+               {{"--help"}, 0},
+               {{"--version"}, 0},
+               {{"--nothing"}, 2},
+               {{"info"}, 2},
+               {{"train", "--help"}, 0},
+               {{"devices", "--help"}, 0},
+               {{"verify", "--help"}, 0},
+               {{"bench", "-?"}, 0}};
   for (const auto &c : cases)
     for (const char *rank : {"0", "1"}) {
       const Variables variables({{"OMPI_COMM_WORLD_SIZE", "2"}, {"OMPI_COMM_WORLD_RANK", rank}});
@@ -129,14 +143,108 @@ TEST_F(CommandRanks, RanksOffLetsEachProcessTrainAlone) {
   EXPECT_EQ(folder.read("0"), folder.read("2"));
 }
 
-TEST_F(CommandRanks, RefusesOtherValues) {
-  Result result = folder.run(quick + Arguments{"--ranks", "4"});
-  EXPECT_EQ(result.code, 2);
-  EXPECT_EQ(result.err, "descent train: --ranks '4': must be auto or off\n");
-  for (const char *seconds : {"0", "-1", "x"}) {
-    result = folder.run(quick + Arguments{"--comm-timeout", seconds});
+TEST_F(CommandRanks, RanksOffLetsEachProcessCheckAlone) {
+  for (const char *rank : {"0", "2"}) {
+    const Variables variables({{"OMPI_COMM_WORLD_SIZE", "3"}, {"OMPI_COMM_WORLD_RANK", rank}});
+    for (const Arguments &command : checks) {
+      const Result result = folder.run(command + Arguments{"--ranks", "off"});
+      EXPECT_EQ(result.code, 0) << result.err;
+      expect_contains(result.out, "\nupdate ");
+      EXPECT_EQ(result.out.find("\nallreduce "), std::string::npos) << result.out;
+    }
+    EXPECT_EQ(folder.run(checks[1] + Arguments{"--predict", "--ranks", "off"}).code, 0);
+  }
+}
+
+// ---- one rank that exchanges gradients with itself ----
+
+TEST_F(CommandRanks, SelfTrainsAsOneProcess) {
+  ASSERT_EQ(folder.run(quick + cpu + Arguments{"--micro-batches", "2", "--out", "alone"}).code, 0);
+  const Result result =
+      folder.run(quick + Arguments{"--device", "cpu", "--micro-batches", "2", "--ranks", "self", "--out", "self"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  expect_contains(result.err, "ranks       1, which exchanges gradients with itself, 2 micro-batches\n");
+  EXPECT_EQ(folder.read("self"), folder.read("alone"));
+}
+
+TEST_F(CommandRanks, SelfChecksAndTimesAllreduce) {
+  for (const Arguments &command : checks) {
+    const Result whole = folder.run(command + Arguments{"--ranks", "self"});
+    EXPECT_EQ(whole.code, 0) << whole.err;
+    expect_contains(whole.err, "ranks: 1, which exchanges gradients with itself, 1 micro-batch\n");
+    expect_contains(whole.out, "\nallreduce ");
+    EXPECT_EQ(whole.out.find("\ncombine "), std::string::npos) << whole.out;
+    const Result cut = folder.run(command + Arguments{"--ranks", "self", "--micro-batches", "4"});
+    EXPECT_EQ(cut.code, 0) << cut.err;
+    expect_contains(cut.out, "\ncombine ");
+    expect_contains(cut.out, "\nallreduce ");
+    const Result alone = folder.run(command + Arguments{"--micro-batches", "4"});
+    EXPECT_EQ(alone.code, 0) << alone.err;
+    expect_contains(alone.err, "micro-batches: 4\n");
+    expect_contains(alone.out, "\ncombine ");
+    EXPECT_EQ(alone.out.find("\nallreduce "), std::string::npos) << alone.out;
+  }
+}
+
+TEST_F(CommandRanks, SelfIsOneProcess) {
+  for (const Arguments &command : {quick, checks[0], checks[1]}) {
+    const std::string name = "descent " + command[0];
+    for (const char *rank : {"0", "1"}) {
+      const Variables variables({{"PMI_SIZE", "2"}, {"PMI_RANK", rank}});
+      const Result result = folder.run(command + Arguments{"--ranks", "self"});
+      EXPECT_EQ(result.code, 2);
+      expect_one_line(result.err);
+      expect_contains(result.err, "--ranks self: runs as one process: start it without mpirun\n");
+    }
+    const Result gpus = folder.run(command + Arguments{"--ranks", "self", "--device", "cuda:0-3"});
+    EXPECT_EQ(gpus.code, 2);
+    EXPECT_EQ(gpus.err, name + ": --ranks self: runs as one process: choose one GPU, not --device cuda:0-3\n");
+  }
+}
+
+// ---- refusals ----
+
+TEST_F(CommandRanks, APredictionIsTimedInOneProcess) {
+  const Arguments predict = checks[1] + Arguments{"--predict"};
+  const struct {
+    Arguments arguments;
+    const char *says;
+  } cases[] = {{{"--device", "cuda:0-3"}, "--predict: runs as one process: choose one GPU, not --device cuda:0-3"},
+               {{"--ranks", "self"}, "--ranks self applies to training only: omit it with --predict"},
+               {{"--micro-batches", "2"}, "--micro-batches applies to training only: omit it with --predict"}};
+  for (const auto &c : cases) {
+    const Result result = folder.run(predict + c.arguments);
     EXPECT_EQ(result.code, 2);
-    expect_contains(result.err, "--comm-timeout");
+    EXPECT_EQ(result.err, "descent bench: " + std::string(c.says) + "\n");
+  }
+  const Variables variables({{"PMI_SIZE", "2"}, {"PMI_RANK", "0"}});
+  const Result result = folder.run(predict);
+  EXPECT_EQ(result.code, 2);
+  EXPECT_EQ(result.err, "descent bench: --predict: runs as one process: start it without mpirun\n");
+}
+
+TEST_F(CommandRanks, MicroBatchesThatDoNotFitAreRefusedBeforeAnythingIsPrinted) {
+  for (const Arguments &command : checks) {
+    const Result more = folder.run(command + Arguments{"--batch-size", "8", "--micro-batches", "9"});
+    EXPECT_EQ(more.code, 2);
+    EXPECT_EQ(more.err, "descent " + command[0] + ": micro_batches 9: must be at most batch_size 8\n");
+    const Result negative = folder.run(command + Arguments{"--micro-batches", "-1"});
+    EXPECT_EQ(negative.code, 2);
+    expect_one_line(negative.err);
+    expect_contains(negative.err, "--micro-batches '-1': must be a whole number");
+  }
+}
+
+TEST_F(CommandRanks, RefusesOtherValues) {
+  for (const Arguments &command : {quick, checks[0], checks[1]}) {
+    Result result = folder.run(command + Arguments{"--ranks", "4"});
+    EXPECT_EQ(result.code, 2);
+    EXPECT_EQ(result.err, "descent " + command[0] + ": --ranks '4': must be auto, off or self\n");
+    for (const char *seconds : {"0", "-1", "x"}) {
+      result = folder.run(command + Arguments{"--comm-timeout", seconds});
+      EXPECT_EQ(result.code, 2);
+      expect_contains(result.err, "--comm-timeout");
+    }
   }
 }
 
@@ -146,8 +254,6 @@ TEST_F(CommandRanks, OtherCommandsRunAsOneProcess) {
                                 {"predict", "model.safetensors", "data.csv"},
                                 {"convert", "data.csv", "data.npz"},
                                 {"export", "model.safetensors"},
-                                {"bench"},
-                                {"verify"},
                                 {"plot", "log.jsonl"},
                                 {"info", "model.safetensors"},
                                 {"devices"}};
@@ -171,6 +277,12 @@ TEST_F(CommandRanks, ARangeOfGpusStartsARankForEach) {
                              {"DESCENT_EMULATE", "devices=4"}});
   write_mpirun();
   setenv("PATH", (folder.path() + ":" + path).c_str(), 1);
+  for (const char *command : {"verify", "bench"}) {
+    const Result started = folder.run({command, "--device", "cuda:0-1", "--micro-batches", "4"});
+    EXPECT_EQ(started.code, 9) << started.err;
+    EXPECT_EQ(folder.read("arguments"), "-n\n2\n" + std::filesystem::canonical(DESCENT_COMMAND).string() + "\n" +
+                                            command + "\n--device\ncuda:0-1\n--micro-batches\n4\n1\n");
+  }
   Result result = folder.run(quick + Arguments{"--device", "cuda:1-3", "--quiet"});
   EXPECT_EQ(result.code, 9) << result.err;
   const std::string command = std::filesystem::canonical(DESCENT_COMMAND);

@@ -88,4 +88,14 @@ TEST(Version, NumberAndTextAgree) {
   EXPECT_EQ(std::string(descent_version()).substr(0, text.size() + 1), text + " ");
 }
 
+TEST(Version, NamesWhatWasBuiltIn) {
+  const std::string version = descent_version();
+  for (const char *part : {"cpu", "cuda", "mpi"}) {
+    const size_t at = version.find(std::string(part) + ": ");
+    ASSERT_NE(at, std::string::npos) << version;
+    EXPECT_NE(version.find("; ", at), std::string::npos) << version;
+  }
+  EXPECT_EQ(version.back(), ')') << version; /* not cut */
+}
+
 }  // namespace

@@ -3,27 +3,11 @@
 # where the ranks differ or one of them fails. EMULATED is the module of the emulated GPU.
 set -eu
 mpirun=$1 descent=$2 data=$3 emulated=$4 folder=$5
+here=$(cd "$(dirname "$0")" && pwd)
 rm -rf "$folder"
 mkdir -p "$folder"
 cd "$folder"
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-bad=0
-
-# expect CODE TEXT: of the last command, whose output is in `said`.
-expect() {
-  [ "$code" = "$1" ] && grep -qE -- "$2" said || {
-    echo "$what: exit code $code, expected $1 and '$2' in:"
-    cat said
-    bad=1
-  }
-}
-# count TEXT N: how many lines hold the text.
-count() { [ "$(grep -cE -- "$1" said)" = "$2" ] || { echo "$what: '$1' is not $2 times in:" && cat said && bad=1; }; }
-run() {
-  what=$*
-  code=0
-  "$mpirun" "$@" >said 2>&1 || code=$?
-}
+. "$here/job.sh"
 
 train="train $data --target diagnosis --device cpu --epochs 3"
 # shellcheck disable=SC2086
@@ -79,14 +63,6 @@ train="train $data --target diagnosis --device cpu --epochs 3"
   what="not connected" code=0
   OMPI_COMM_WORLD_SIZE=3 OMPI_COMM_WORLD_RANK=0 "$descent" $train >said 2>&1 || code=$?
   expect 4 "^descent train: mpirun started 3 processes, but MPI connects 1"
-
-  # Of a job: its ranks, the leaves of its tree of processes, since some launchers have processes between.
-  leaves() {
-    set -- "$1" "$(ps -o pid= --ppid "$1")"
-    [ -n "$2" ] || echo "$1"
-    for child in $2; do leaves "$child"; done
-  }
-  rank_of() { tr '\0' '\n' <"/proc/$1/environ" | sed -nE 's/^(OMPI_COMM_WORLD_RANK|PMI_RANK)=//p'; }
 
   # A rank that stops answering ends the training on all. The others wait for one another too, but name that one, and the
   # weights that it has learned are kept.

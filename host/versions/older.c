@@ -27,3 +27,23 @@ void descent_metrics_clear(descent_metrics *metrics) {
   descent_metrics_clear_0_3(&whole);
   memset(metrics, 0, METRICS_0_2);
 }
+
+/* ---- 0.2: descent_bench_result ended before link_bandwidth ----------------------------------------------------- */
+
+#undef descent_bench
+enum { BENCH_RESULT_0_2 = offsetof(descent_bench_result, link_bandwidth) };
+
+DESCENT_API descent_status descent_bench(const descent_network *network, descent_device *device,
+                                         const descent_train_options *options, double seconds,
+                                         void (*on_row)(void *user, const descent_bench_row *row), void *user,
+                                         descent_bench_result *result);
+descent_status descent_bench(const descent_network *network, descent_device *device,
+                             const descent_train_options *options, double seconds,
+                             void (*on_row)(void *user, const descent_bench_row *row), void *user,
+                             descent_bench_result *result) {
+  descent_bench_result whole;
+  const descent_status status =
+      descent_bench_0_3(network, device, options, seconds, on_row, user, result ? &whole : NULL);
+  if (status == DESCENT_OK) memcpy(result, &whole, BENCH_RESULT_0_2);
+  return status;
+}

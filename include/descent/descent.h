@@ -147,7 +147,8 @@ DESCENT_API int descent_version_number(void);
  * function: where it has grown, this header gives the function another name (below), and the plain name fills the
  * struct of before, for programs that were compiled with that or look the name up at run time (dlsym, ctypes).
  */
-/* Since 0.3.0, for descent_metrics with balanced_accuracy. */
+/* Since 0.3.0, for descent_bench_result with link_bandwidth and descent_metrics with balanced_accuracy. */
+#define descent_bench descent_bench_0_3
 #define descent_evaluate descent_evaluate_0_3
 #define descent_metrics_clear descent_metrics_clear_0_3
 
@@ -1314,20 +1315,20 @@ typedef struct descent_bench_row {
   const char *operation; /* "layers 1 to 5": several that one kernel computes; "step", "prediction": the whole */
   double seconds;        /* median per step */
   double flops, bytes;   /* counted: least work of the operation; of a kernel, without what stays inside it */
-  double link_bytes;     /* sent to other ranks, and as many received; allreduce only */
   double floor_seconds;  /* max(flops / peak flops, bytes / peak bandwidth, link_bytes / link bandwidth) */
   double gemm_seconds;   /* the operation's matrix product alone, or all of it if one kernel does it; 0: no product */
   const char *path;      /* GPU: how the operation is computed, "cublaslt+epilogue"; "" where there is one way only */
+  double link_bytes;     /* sent to other ranks, and as many received; allreduce only */
 } descent_bench_row;
 
 typedef struct descent_bench_result {
   double peak_flops;     /* per second, measured: a large matrix product on this device */
   double peak_bandwidth; /* bytes per second, measured: a large copy */
-  double link_bandwidth; /* bytes per second that each rank sends while all do, measured: large messages; 0: one rank */
   double step_seconds;   /* median over repetitions of the whole step */
   double step_seconds_min, step_seconds_max;
-  double gemm_seconds; /* all matrix products of a step, alone */
-  int64_t memory;      /* bytes held on the device by the plan */
+  double gemm_seconds;   /* all matrix products of a step, alone */
+  int64_t memory;        /* bytes held on the device by the plan */
+  double link_bandwidth; /* bytes per second that each rank sends while all do, measured: large messages; 0: one rank */
 } descent_bench_result;
 
 /* Times the real training plan of `network` on synthetic data at options->batch_size (>= 1), for about `seconds` (> 0)

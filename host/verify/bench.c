@@ -180,7 +180,7 @@ static descent_status measure(struct bench *b, const descent_device *device, des
   double flops = 0, bandwidth = 0, link = 0;
   descent_status status;
   TRY(bench_agree(b, device->backend->measure(device->device, b->plan->precision, &flops, &bandwidth)));
-  TRY(program_measure_link(&b->program, &link));
+  TRY(bench_agree(b, program_measure_link(&b->program, &link)));
   result->peak_flops = fmax(result->peak_flops, flops);
   result->peak_bandwidth = fmax(result->peak_bandwidth, bandwidth);
   result->link_bandwidth = fmax(result->link_bandwidth, link);

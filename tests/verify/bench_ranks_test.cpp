@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -225,9 +226,12 @@ struct Watch {
   const plan *compiled = nullptr; /* during the measurement */
   plan_range train{}, micro_batch{}, finish{};
   std::vector<Call> calls;
-  std::vector<plan_step> records; /* given to time */
-  int64_t fails_at = -1;          /* the call that fails */
-  double pause = 0;               /* seconds of each call of time */
+  std::vector<plan_step> records;      /* given to time */
+  std::map<int64_t, int64_t> products; /* run alone, by their rows */
+  int64_t fails_at = -1;               /* the call that fails */
+  double link = 0;                     /* what measure_link finds; 0: nothing, so the communicator measures */
+  int links = 0, link_fails_at = -1;   /* calls of measure_link, and the one that fails */
+  double pause = 0;                    /* seconds of each call of time */
   bool finite = true;
   double least_norm = HUGE_VAL; /* of the gradients that gradient_norm sees */
 };
@@ -273,6 +277,11 @@ backend watching(const backend &table) {
     return watched->compile(device, plan, program);
   };
   watches.measure = measure_nothing;
+  watches.measure_link = [](backend_program *, double *bandwidth) {
+    *bandwidth = watch.link;
+    if (watch.links++ != watch.link_fails_at) return DESCENT_OK;
+    return status_set(DESCENT_ERROR_DEVICE, "the link is lost");
+  };
   watches.run = [](backend_program *program, plan_range range, const plan_step *steps, int64_t n) {
     const bool fails = static_cast<int64_t>(watch.calls.size()) == watch.fails_at;
     watch.calls.push_back({range.first, range.count, n});
@@ -485,6 +494,33 @@ TEST(BenchRanks, EndWhereOneIsSilent) {
     EXPECT_NE(all[0].error.find("rank 1 (node0) has not answered"), std::string::npos) << all[0].error;
     EXPECT_EQ(all[1].status, DESCENT_ERROR_DEVICE) << all[1].error;
   }
+}
+
+/* The last measurement of the link is followed by no other call. */
+TEST(BenchRanks, EndTogetherWhereTheLinkOfOneFails) {
+  const double limit = 10;
+  for (const int call : {0, 1}) /* in so short a time: before the first round and after the last */
+    for (const int rank_that_fails : {0, 1}) {
+      SCOPED_TRACE("call " + std::to_string(call) + " on rank " + std::to_string(rank_that_fails));
+      RankThreads ranks(2, limit);
+      const auto start = std::chrono::steady_clock::now();
+      int links = 0;
+      const std::vector<Measured> all = measure_ranks(
+          ranks, 2, 2,
+          [&](int rank, const descent_train_options &, double &) {
+            watch.link = 1e9;
+            if (rank != rank_that_fails) return;
+            watch.link_fails_at = call;
+            links = watch.links;
+          },
+          1e-6);
+      EXPECT_LT(seconds_since(start), limit / 2);
+      EXPECT_EQ(links, call + 1);
+      for (size_t r = 0; r < all.size(); r++) {
+        EXPECT_EQ(all[r].status, DESCENT_ERROR_DEVICE) << r;
+        EXPECT_EQ(all[r].error, "rank " + std::to_string(rank_that_fails) + " (node0): the link is lost") << r;
+      }
+    }
 }
 
 TEST(BenchRanks, RefuseWhatDiffersOrIsWrongOnOne) {

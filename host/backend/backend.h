@@ -97,9 +97,9 @@ struct backend {
   descent_status (*save)(struct backend_program *program, int buffer);
   descent_status (*restore)(struct backend_program *program, int buffer);
 
-  /* Runs the range once for each step, all of whole batches, and measures each operation inside the step and its matrix
-   * product (0 if it has none): seconds per step, range.count of each. NULL: the caller times run and run_product
-   * instead. */
+  /* Runs the range once for each step, and measures each operation inside the step and its matrix product (0 if it has
+   * none): seconds per step, range.count of each. A step has at most plan->batch rows: fewer in the smaller parts of a
+   * step, none in a finish. NULL: the caller times run and run_product instead. */
   descent_status (*time)(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                          int64_t n_steps, double *op_seconds, double *product_seconds);
 

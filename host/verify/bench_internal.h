@@ -43,6 +43,19 @@ struct bench {
   int64_t inside_steps; /* steps per sample; 0: operations are timed alone */
 };
 
+/* Of one step: its micro-batches on this rank differ by one row at most. `larger` of them have least + 1 rows. */
+struct bench_rows {
+  int64_t least;
+  int larger;
+};
+static inline struct bench_rows bench_rows(const struct bench_part *part) {
+  struct bench_rows rows = {part->steps[0].rows, 0};
+  for (int e = 1; e < part->executions; e++)
+    if (part->steps[e].rows < rows.least) rows.least = part->steps[e].rows;
+  for (int e = 0; e < part->executions; e++) rows.larger += part->steps[e].rows > rows.least;
+  return rows;
+}
+
 /* ---- bench_timing.c ---- */
 
 /* The error of the lowest rank that has one, on all ranks. Each rank calls it once for every call of the others, or ends

@@ -69,16 +69,12 @@ static void add_work(struct work *sum, struct work work, double times) {
   sum->link_bytes += times * work.link_bytes;
 }
 
-/* Of a whole step, whose micro-batches differ by one row at most. */
+/* Of a whole step. */
 static struct work group_work(const struct bench *b, const struct bench_part *part, int number) {
-  int64_t least = part->steps[0].rows;
-  int larger = 0;
+  const struct bench_rows rows = bench_rows(part);
   struct work work = {0, 0, 0};
-  for (int e = 1; e < part->executions; e++)
-    if (part->steps[e].rows < least) least = part->steps[e].rows;
-  for (int e = 0; e < part->executions; e++) larger += part->steps[e].rows > least;
-  add_work(&work, execution_work(b, part, number, least), part->executions - larger);
-  if (larger) add_work(&work, execution_work(b, part, number, least + 1), larger);
+  add_work(&work, execution_work(b, part, number, rows.least), part->executions - rows.larger);
+  if (rows.larger) add_work(&work, execution_work(b, part, number, rows.least + 1), rows.larger);
   return work;
 }
 

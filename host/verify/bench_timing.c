@@ -131,18 +131,29 @@ static descent_status synchronise(struct bench *b) {
   return backend->synchronise ? backend->synchronise(b->program.compiled) : DESCENT_OK;
 }
 
+/* The products of an operation in so many steps, with the rows of their parts. */
+static descent_status run_products(struct bench *b, const struct bench_part *part, int op, int64_t steps) {
+  const struct backend *const backend = b->program.backend;
+  const struct bench_rows rows = bench_rows(part);
+  const int64_t least = steps * (part->executions - rows.larger), larger = steps * rows.larger;
+  descent_status status = DESCENT_OK;
+  TRY(backend->run_product(b->program.compiled, op, rows.least, (int)least));
+  if (larger > 0) TRY(backend->run_product(b->program.compiled, op, rows.least + 1, (int)larger));
+done:
+  return status;
+}
+
 static descent_status run_timing(struct bench *b, const struct bench_timing *timing, double *seconds) {
   const struct bench_part *const part = &b->parts[timing->part];
-  const int64_t executions = timing->repeat * part->executions;
   descent_status status = DESCENT_OK;
   TRY(synchronise(b));
   double start = clock_seconds();
   if (timing->op < 0)
     TRY(bench_run_steps(b, timing->repeat));
   else if (timing->product)
-    TRY(b->program.backend->run_product(b->program.compiled, timing->op, b->plan->batch, (int)executions));
+    TRY(run_products(b, part, timing->op, timing->repeat));
   else
-    TRY(program_run(&b->program, (struct plan_range){timing->op, 1}, part->steps, executions));
+    TRY(program_run(&b->program, (struct plan_range){timing->op, 1}, part->steps, timing->repeat * part->executions));
   TRY(synchronise(b));
   *seconds = (clock_seconds() - start) / (double)timing->repeat;
 done:

@@ -290,6 +290,10 @@ backend watching(const backend &table) {
     if (status == DESCENT_OK) look(program, range, steps, n);
     return status;
   };
+  watches.run_product = [](backend_program *program, int op, int64_t rows, int repeat) {
+    watch.products[rows] += repeat;
+    return watched->run_product(program, op, rows, repeat);
+  };
   return watches;
 }
 
@@ -373,6 +377,29 @@ TEST(BenchMicroBatches, AreTimedInsideStepsWithAFinishAfterTheParts) {
     EXPECT_EQ(record.micro_batch, part < 4 ? part : 0) << i;
     EXPECT_EQ(record.micro_batches, 4) << i;
     EXPECT_EQ(record.weight_sum, part < 4 ? batch : 0) << i;
+  }
+}
+
+TEST(BenchMicroBatches, HaveProductsWithTheRowsOfTheParts) {
+  const struct {
+    int64_t batch, M, rows, few, more;
+  } cases[] = {{21, 1, 21, 1, 0}, {21, 4, 5, 3, 1}, {21, 2, 10, 1, 1}, {20, 4, 5, 4, 0}, {100, 64, 1, 28, 36}};
+  const Device cpu = open_device("cpu");
+  const backend watches = watching(*cpu->backend);
+  descent_device device = *cpu;
+  device.backend = &watches;
+  for (const auto &c : cases) {
+    SCOPED_TRACE(std::to_string(c.batch) + " rows in " + std::to_string(c.M) + " parts");
+    watch = Watch();
+    descent_train_options options = make_options(c.M);
+    options.batch_size = c.batch;
+    const Measured measured = measure(&device, options, 0.02);
+    ASSERT_EQ(measured.status, DESCENT_OK) << measured.error;
+    int64_t all = 0;
+    for (const auto &[rows, times] : watch.products) all += times;
+    ASSERT_GT(all, 0);
+    EXPECT_EQ(watch.products[c.rows] * (c.few + c.more), all * c.few);
+    EXPECT_EQ(watch.products[c.rows + 1] * (c.few + c.more), all * c.more);
   }
 }
 

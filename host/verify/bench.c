@@ -69,12 +69,14 @@ done:
   return status;
 }
 
-/* This rank's micro-batches of a step, and its finish. The weight of a row is 1 here, also where classes have weights:
- * no time depends on it. */
+/* This rank's micro-batches of a step, and its finish. */
 static void cut_step(struct bench *b, const descent_train_options *options, const struct plan_step *step,
                      int64_t number) {
   const int own = b->parts[0].executions;
   const int64_t first = own * (int64_t)communicator_rank(b->communicator), M = options_micro_batches(options);
+  /* The sum of weights is that of rows of weight 1. With weights of classes it differs, by a constant factor in the loss
+   * and the gradients, on which no time depends. */
+  const double weight_sum = (double)step->rows;
   for (int i = 0; i < own; i++)
     b->parts[0].steps[number * own + i] = plan_micro_batch(step, first + i, M, i, own, (double)step->rows);
   b->parts[1].steps[number] = plan_finish(step, own);

@@ -1,6 +1,7 @@
 /* Times what a network's plan executes, a training step or a prediction: the whole, each operation and each matrix
  * product, and measures the device's ceilings, and the link between ranks, in the same run. Operations are timed inside
- * a step if the backend can do that, else alone. The median over the rounds is reported. */
+ * a step if the backend can do that, or if there are several ranks, which wait for each other there; else alone. The
+ * median over the rounds is reported. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,7 +79,7 @@ static void cut_step(struct bench *b, const descent_train_options *options, cons
    * and the gradients, on which no time depends. */
   const double weight_sum = (double)step->rows;
   for (int i = 0; i < own; i++)
-    b->parts[0].steps[number * own + i] = plan_micro_batch(step, first + i, M, i, own, (double)step->rows);
+    b->parts[0].steps[number * own + i] = plan_micro_batch(step, first + i, M, i, own, weight_sum);
   b->parts[1].steps[number] = plan_finish(step, own);
 }
 
@@ -122,14 +123,13 @@ static descent_status compile(struct bench *b, const descent_network *network, d
   TRY(list_parts(b, subject->options));
   list_steps(b, subject, rows);
   list_groups(b);
-  if (b->n_parts == 1) goto done;
-  b->zeros = memory_allocate(network->n_parameters, sizeof *b->zeros, "gradients of zero");
-  if (!b->zeros) TRY(DESCENT_ERROR_MEMORY);
 done:
   return status;
 }
 
-static descent_status list_timings(struct bench *b) {
+static descent_status list_timings(struct bench *b, const descent_network *network) {
+  const bool times = b->program.backend->time != NULL;
+  b->by_clock = !times && communicator_size(b->communicator) > 1;
   b->timings = memory_allocate(1 + 2 * (int64_t)b->n_ops, sizeof *b->timings, "the timings");
   if (!b->timings) return DESCENT_ERROR_MEMORY;
   b->timings[b->n_timings++] = (struct bench_timing){.op = -1};
@@ -140,22 +140,27 @@ static descent_status list_timings(struct bench *b) {
         if (!product || plan_has_product(&b->plan->ops[op]))
           b->timings[b->n_timings++] = (struct bench_timing){.part = p, .op = op, .product = product};
       }
-  if (b->program.backend->time) b->inside = memory_allocate(2 * (int64_t)b->n_ops, sizeof *b->inside, "the timings");
-  return b->program.backend->time && !b->inside ? DESCENT_ERROR_MEMORY : DESCENT_OK;
+  if (times || b->by_clock) {
+    b->inside = memory_allocate(2 * (int64_t)b->n_ops, sizeof *b->inside, "the timings");
+    return b->inside ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+  }
+  if (b->parts[0].executions == 1) return DESCENT_OK; /* nothing to combine */
+  b->zeros = memory_allocate(network->n_parameters, sizeof *b->zeros, "gradients of zero");
+  return b->zeros ? DESCENT_OK : DESCENT_ERROR_MEMORY;
 }
 
 /* ---- ranks ---- */
 
 /* What decides which calls a rank makes. */
 struct call_order {
-  int64_t rows, micro_batches, parameters, operations, is_timed_inside;
+  int64_t rows, micro_batches, parameters, operations, by_clock;
 };
 
 /* Ranks with different steps would wait for each other in different operations. */
 static descent_status compare_ranks(struct bench *b, const descent_network *network, const struct subject *subject) {
   const int size = communicator_size(b->communicator);
   const struct call_order own = {subject->rows, subject->options ? options_micro_batches(subject->options) : 1,
-                                 network->n_parameters, b->n_ops, b->inside != NULL};
+                                 network->n_parameters, b->n_ops, b->by_clock};
   struct call_order *all = NULL;
   descent_status status = DESCENT_OK;
   if (size == 1) return status;
@@ -197,9 +202,10 @@ static descent_status time_all(struct bench *b, const descent_device *device, do
   descent_status status = DESCENT_OK;
   const double round = seconds / ROUNDS, op_budget = round * (1 - step_share) / (b->n_timings - 1);
   const double start = clock_seconds();
-  for (int i = 0; i < (b->inside ? 1 : b->n_timings); i++)
-    TRY(bench_calibrate(b, i, i == 0 ? round * step_share : op_budget));
-  if (b->inside) TRY(bench_calibrate_inside(b, round * (1 - step_share)));
+  const int first_alone = bench_first_alone(b);
+  TRY(bench_calibrate(b, 0, round * step_share));
+  if (b->inside) TRY(bench_calibrate_inside(b, op_budget * (first_alone - 1)));
+  for (int i = first_alone; i < b->n_timings; i++) TRY(bench_calibrate(b, i, op_budget));
   for (int64_t more = 1; more;) {
     if (b->rounds % ROUNDS_BETWEEN_CEILINGS == 0) TRY(measure(b, device, result));
     TRY(bench_run_round(b));
@@ -235,7 +241,7 @@ static descent_status set_up(struct bench *b, const descent_network *network, de
                              const struct subject *subject) {
   descent_status status;
   TRY(compile(b, network, device, subject));
-  TRY(list_timings(b));
+  TRY(list_timings(b, network));
 done:
   return status;
 }

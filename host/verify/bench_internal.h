@@ -36,11 +36,12 @@ struct bench {
   struct permutation order;
   int64_t max_steps;            /* per timing of the step or of an operation */
   float *state[3];              /* parameters, moment1, moment2 after the warm-up, if the backend cannot save them */
-  float *zeros;                 /* (parameters), for buffers of gradients; NULL: no op adds to them in place */
+  float *zeros;                 /* (parameters), for buffers of gradients; NULL: none is added to in place alone */
   struct bench_timing *timings; /* (n_timings) the step, every op, then the products */
   int n_timings, rounds;
-  double *inside;       /* (2 n_ops) seconds of the operations of a part and of their products, from backend->time */
-  int64_t inside_steps; /* steps per sample; 0: operations are timed alone */
+  bool by_clock;  /* operations are timed inside steps by the host's clock, not by backend->time; products alone */
+  double *inside; /* (2 n_ops) seconds of the operations of a part and of their products; NULL: all are timed alone */
+  int64_t inside_steps; /* steps per sample */
 };
 
 /* Of one step: its micro-batches on this rank differ by one row at most. `larger` of them have least + 1 rows. */
@@ -70,6 +71,10 @@ descent_status bench_run_steps(struct bench *b, int64_t n);
 descent_status bench_save_state(struct bench *b);
 descent_status bench_check_divergence(struct bench *b);
 
+/* The timings [0, 1) and [bench_first_alone, n_timings) are of what runs alone, the others are taken inside steps. */
+static inline int bench_first_alone(const struct bench *b) {
+  return !b->inside ? 1 : b->by_clock ? 1 + b->n_ops : b->n_timings;
+}
 /* Decides how many steps make a sample: of timing `index` about `budget` seconds, or of all timings inside a step. */
 descent_status bench_calibrate(struct bench *b, int index, double budget);
 descent_status bench_calibrate_inside(struct bench *b, double budget);

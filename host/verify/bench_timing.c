@@ -1,7 +1,7 @@
 /* Takes the samples of a measurement. Each round times everything once, so that a disturbance of the machine affects
  * all timings alike. The state is restored before each timing: otherwise the network would train on, and its moments could
  * decay to denormal numbers, which are slow. With several ranks all make the same calls in the same order, since some
- * wait for the others. */
+ * wait for the others; operations then run inside steps, so that allreduce has the wait that it has there. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -89,11 +89,10 @@ descent_status bench_check_divergence(struct bench *b) {
   return status;
 }
 
-/* Combine and allreduce add to the gradients in place: repeated alone, they would multiply them without limit. */
+/* Combine adds to the gradients in place: repeated alone, it would multiply them without limit. Allreduce of several
+ * ranks does too, but runs inside steps only. */
 static bool adds_in_place(const struct bench *b, const struct bench_timing *timing) {
-  if (timing->op < 0) return false;
-  const enum plan_op_kind kind = b->plan->ops[timing->op].kind;
-  return kind == OP_COMBINE || kind == OP_ALLREDUCE;
+  return timing->op >= 0 && b->plan->ops[timing->op].kind == OP_COMBINE;
 }
 
 static descent_status zero_gradients(struct bench *b) {
@@ -102,7 +101,6 @@ static descent_status zero_gradients(struct bench *b) {
   descent_status status;
   TRY(program_write(&b->program, at->gradients, 0, b->plan->buffers[at->gradients].cols, PLAN_F32, b->zeros));
   TRY(program_write(&b->program, at->scalars, SCALAR_LOSS, 1, PLAN_F64, &none));
-  if (at->partial_gradients == PLAN_NONE) goto done;
   const struct plan_buffer *const partial = &b->plan->buffers[at->partial_gradients];
   for (int64_t level = 0; level < partial->rows; level++) {
     TRY(program_write(&b->program, at->partial_gradients, level * partial->cols, partial->cols, PLAN_F32, b->zeros));
@@ -160,17 +158,41 @@ done:
   return status;
 }
 
+/* As backend->time, of the operations only. They follow each other without a gap, so that their times add up to the
+ * step's. */
+static descent_status time_by_clock(struct bench *b, struct plan_range range, const struct plan_step *steps, int64_t n,
+                                    double *seconds) {
+  descent_status status;
+  for (int i = 0; i < range.count; i++) seconds[i] = 0;
+  TRY(synchronise(b));
+  double before = clock_seconds();
+  for (int64_t s = 0; s < n; s++)
+    for (int i = 0; i < range.count; i++) {
+      TRY(program_run(&b->program, (struct plan_range){range.first + i, 1}, &steps[s], 1));
+      TRY(synchronise(b));
+      const double after = clock_seconds();
+      seconds[i] += (after - before) / (double)n;
+      before = after;
+    }
+done:
+  return status;
+}
+
 /* Adds the times of some steps, from the first record on, to the current samples of a part's operations and products;
  * `share`: of these steps among all. `op` and `product` are the timings of the part's first ones. */
 static descent_status add_inside(struct bench *b, const struct bench_part *part, int64_t first, int64_t steps,
                                  double share, struct bench_timing *op, struct bench_timing *product) {
   const int count = part->range.count;
+  const struct plan_step *const records = part->steps + first * part->executions;
+  const int64_t n = steps * part->executions;
   descent_status status;
-  TRY(b->program.backend->time(b->program.compiled, part->range, part->steps + first * part->executions,
-                               steps * part->executions, b->inside, b->inside + count));
+  if (b->by_clock)
+    TRY(time_by_clock(b, part->range, records, n, b->inside));
+  else
+    TRY(b->program.backend->time(b->program.compiled, part->range, records, n, b->inside, b->inside + count));
   for (int i = 0; i < count; i++) {
     op[i].samples[b->rounds] += b->inside[i] * part->executions * share;
-    if (plan_has_product(&b->plan->ops[part->range.first + i]))
+    if (!b->by_clock && plan_has_product(&b->plan->ops[part->range.first + i]))
       (product++)->samples[b->rounds] += b->inside[count + i] * part->executions * share;
   }
 done:
@@ -183,12 +205,12 @@ static int count_products(const struct bench *b, const struct bench_part *part) 
   return n;
 }
 
-/* Takes one sample of each operation and of each product inside a step. Of a step in micro-batches, both ranges of each
- * step run in turn, so that every finish has the gradients of its step. */
+/* Takes one sample of each operation inside a step, and of each product if the backend times it there. Of a step in
+ * micro-batches, both ranges of each step run in turn, so that every finish has the gradients of its step. */
 static descent_status time_inside(struct bench *b) {
   const int64_t at_once = b->n_parts == 1 ? b->inside_steps : 1;
   descent_status status = DESCENT_OK;
-  for (int i = 1; i < b->n_timings; i++) b->timings[i].samples[b->rounds] = 0;
+  for (int i = 1; i < bench_first_alone(b); i++) b->timings[i].samples[b->rounds] = 0;
   for (int64_t s = 0; s < b->inside_steps; s += at_once) {
     struct bench_timing *op = &b->timings[1], *product = op + b->n_ops;
     for (int p = 0; p < b->n_parts; p++) {
@@ -285,11 +307,12 @@ done:
 descent_status bench_run_round(struct bench *b) {
   descent_status status;
   TRY(restore_buffers(b));
-  for (int i = 0; i < (b->inside_steps ? 1 : b->n_timings); i++) TRY(take_sample(b, i));
-  if (b->inside_steps) {
+  TRY(take_sample(b, 0));
+  if (b->inside) {
     TRY(bench_agree(b, restore_state(b)));
-    TRY(time_inside(b));
+    TRY(bench_agree(b, time_inside(b)));
   }
+  for (int i = bench_first_alone(b); i < b->n_timings; i++) TRY(take_sample(b, i));
   TRY(bench_check_divergence(b));
   b->rounds++;
 done:

@@ -253,13 +253,15 @@ std::vector<double> values_of(backend_program *program, const char *name) {
   return values;
 }
 
-/* After an operation alone. Sums in place are repeated far more often than a clock would have it: gradients that are not
- * zero would at least double each time. */
+/* After a range of one operation. On one rank, where it runs alone, sums in place are repeated far more often than a
+ * clock would have it: gradients that are not zero would at least double each time. */
 void look(backend_program *program, plan_range range, const plan_step *steps, int64_t n) {
   const plan_op_kind kind = watch.compiled->ops[range.first].kind;
   if (range.count != 1) return;
   const bool in_place = kind == OP_COMBINE || kind == OP_ALLREDUCE;
-  for (int i = 0; in_place && i < 64; i++) watch.finite &= watched->run(program, range, steps, n) == DESCENT_OK;
+  const bool is_alone = communicator_size(watch.compiled->communicator) == 1;
+  for (int i = 0; in_place && is_alone && i < 64; i++)
+    watch.finite &= watched->run(program, range, steps, n) == DESCENT_OK;
   const std::vector<double> scalars = values_of(program, "scalars");
   watch.finite = watch.finite && std::isfinite(scalars[SCALAR_LOSS]);
   if (in_place)
@@ -484,8 +486,10 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 TEST(BenchRanks, EndTogetherWhereOneFails) {
   const double limit = 60;
-  /* 4 calls to warm up, 17 at least to calibrate, and 19 in each of at least 3 rounds */
-  for (int64_t call = 0; call < 4 + 17 + 3 * 19; call += call < 40 ? 1 : 5)
+  /* 4 calls to warm up. Calibration: 2 of a step, and 7 steps of the 8 operations of two parts and the 4 of a finish. At
+   * least 3 rounds: 4 of two steps, and one by operations. */
+  const int64_t by_operations = 2 * 8 + 4;
+  for (int64_t call = 0; call < 4 + 2 + 7 * by_operations + 3 * (4 + by_operations); call += call < 30 ? 1 : 7)
     for (const int rank_that_fails : {0, 1}) {
       SCOPED_TRACE("call " + std::to_string(call) + " on rank " + std::to_string(rank_that_fails));
       RankThreads ranks(2, limit);
@@ -505,6 +509,70 @@ TEST(BenchRanks, EndTogetherWhereOneFails) {
                   other.find("the connection between the ranks failed") == 0)
           << other;
     }
+}
+
+thread_local bool is_slow;
+
+/* One rank takes longer for the first layer: the other waits for it in allreduce. */
+TEST(BenchRanks, ShowTheWaitForASlowerOneInAllreduce) {
+  static constexpr double pause = 0.01;
+  const Device cpu = open_device("cpu");
+  backend pauses = *cpu->backend;
+  watched = cpu->backend;
+  pauses.measure = measure_nothing;
+  pauses.run = [](backend_program *program, plan_range range, const plan_step *steps, int64_t n) {
+    const int first_layer = 1; /* behind gather */
+    if (is_slow && range.first <= first_layer && first_layer < range.first + range.count)
+      std::this_thread::sleep_for(std::chrono::duration<double>(pause * static_cast<double>(n)));
+    return watched->run(program, range, steps, n);
+  };
+  for (const int M : {2, 4})
+    for (const size_t slow : {0, 1}) {
+      SCOPED_TRACE("M " + std::to_string(M) + ", rank " + std::to_string(slow) + " is slow");
+      const double wait = pause * M / 2;
+      RankThreads ranks(2);
+      std::vector<Measured> all(2);
+      ranks.run([&](int rank, descent_communicator *communicator) {
+        const Device device = open_device("cpu");
+        descent_device copy = *device;
+        copy.backend = &pauses;
+        is_slow = rank == static_cast<int>(slow);
+        all[static_cast<size_t>(rank)] = measure(&copy, make_options(M, communicator), 0.5);
+      });
+      for (const Measured &measured : all) {
+        expect_consistent(measured, M / 2, true);
+        if (HasFatalFailure()) return;
+        double sum = 0;
+        for (size_t i = 0; i + 1 < measured.rows.size(); i++) sum += measured.rows[i].values.seconds;
+        EXPECT_NEAR(sum, measured.result.step_seconds, 0.3 * measured.result.step_seconds);
+      }
+      const Measured &late = all[slow], &prompt = all[1 - slow];
+      EXPECT_GE(late.row("dense_forward layer 1").seconds, wait);
+      EXPECT_LT(late.row("allreduce").seconds, 0.5 * wait);
+      EXPECT_LT(prompt.row("dense_forward layer 1").seconds, 0.5 * wait);
+      EXPECT_GT(prompt.row("allreduce").seconds, 0.7 * wait);
+    }
+}
+
+/* A device that times operations and one that leaves this to the clock would make different calls. */
+TEST(BenchRanks, RefuseDevicesThatTimeInDifferentWays) {
+  RankThreads ranks(2, 10);
+  const Device cpu = open_device("cpu");
+  const backend watches = watching(*cpu->backend);
+  backend times = watches;
+  times.time = time_inside;
+  std::vector<Measured> all(2);
+  ranks.run([&](int rank, descent_communicator *communicator) {
+    const Device device = open_device("cpu");
+    descent_device copy = *device;
+    copy.backend = rank == 0 ? &watches : &times;
+    watch = Watch();
+    all[static_cast<size_t>(rank)] = measure(&copy, make_options(2, communicator));
+  });
+  for (const Measured &measured : all) {
+    EXPECT_EQ(measured.status, DESCENT_ERROR_ARGUMENT);
+    EXPECT_NE(measured.error.find("kind of device differ"), std::string::npos) << measured.error;
+  }
 }
 
 TEST(BenchRanks, EndWhereOneIsSilent) {

@@ -130,10 +130,10 @@ static struct cost combine_cost(const struct plan_combine *op) {
 }
 
 /* In memory, each rank reads all of its gradients and writes their sums. It adds its slice of every rank's: R - 1 sums for
- * each of n / R elements. */
+ * each of n / R elements. One rank has the sums already; if it sends them to itself, that is the link's traffic. */
 static struct cost allreduce_cost(const struct plan *plan, const struct plan_allreduce *op) {
   const double ranks = communicator_size(plan->communicator), n = (double)op->n;
-  return (struct cost){.flops = n * (ranks - 1) / ranks, .bytes = 2 * n * FLOAT};
+  return (struct cost){.flops = n * (ranks - 1) / ranks, .bytes = ranks > 1 ? 2 * n * FLOAT : 0};
 }
 
 void plan_op_cost(const struct plan *plan, const struct plan_op *op, int64_t rows, double *flops, double *bytes) {

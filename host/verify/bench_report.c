@@ -98,7 +98,7 @@ struct report {
 static void report_row(struct report *report, descent_bench_row *row, const struct work *work) {
   row->flops = work->flops;
   row->bytes = work->bytes;
-  row->link_bytes = work->link_bytes;
+  row->link_bytes = report->result->link_bandwidth > 0 ? work->link_bytes : 0; /* no link: nothing is sent */
   row->floor_seconds = floor_seconds(report->result, work);
   if (report->on_row) report->on_row(report->user, row);
 }

@@ -1317,8 +1317,8 @@ typedef struct descent_bench_row {
   double flops, bytes;   /* counted: least work of the operation; of a kernel, without what stays inside it */
   double floor_seconds;  /* max(flops / peak flops, bytes / peak bandwidth, link_bytes / link bandwidth) */
   double gemm_seconds;   /* the operation's matrix product alone, or all of it if one kernel does it; 0: no product */
-  const char *path;      /* GPU: how the operation is computed, "cublaslt+epilogue"; "" where there is one way only */
-  double link_bytes;     /* sent to other ranks, and as many received; allreduce only */
+  const char *path;      /* GPU: how it is computed, "cublaslt+epilogue", or exchanged, "nccl"; "": in the only way */
+  double link_bytes;     /* sent through the link, and as many received; allreduce only */
 } descent_bench_row;
 
 typedef struct descent_bench_result {

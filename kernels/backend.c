@@ -1,5 +1,7 @@
 /* The backend table, whose entries take their turns on the device and leave the caller's current device as it is, and
  * the module's entry point. */
+#include <stdio.h>
+
 #include "arrays.h"
 #include "ceilings.h"
 #include "compile.h"
@@ -64,7 +66,10 @@ static descent_status backend_run_product(struct backend_program *program, int o
 }
 
 static void backend_path(struct backend_program *program, struct plan_range range, int op, char text[BACKEND_PATH]) {
-  fusion_path(&program->fusion, &program->choices, range, op, text);
+  if (program->plan->ops[op].kind == OP_ALLREDUCE)
+    snprintf(text, BACKEND_PATH, "%s", ranks_path(&program->ranks));
+  else
+    fusion_path(&program->fusion, &program->choices, range, op, text);
 }
 
 static int backend_fused_with(struct backend_program *program, struct plan_range range, int op) {

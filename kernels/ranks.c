@@ -68,3 +68,8 @@ descent_status ranks_sum(const struct rank_sums *sums, const struct device_buffe
 done:
   return status;
 }
+
+const char *ranks_path(const struct rank_sums *sums) {
+  if (!sums->gradients) return "";
+  return sums->connection.exchange.comm ? "nccl" : "host memory";
+}

@@ -67,8 +67,8 @@ struct backend {
   /* Executes only the matrix product of a dense op, on `rows` rows, `repeat` times; its output buffer is left
    * unspecified. All of the op where the device computes it in one kernel. For bench. */
   descent_status (*run_product)(struct backend_program *program, int op, int64_t rows, int repeat);
-  /* How the range computes an op in whole batches, for people: "cublaslt+epilogue"; "" where there is one way only.
-   * NULL: "" for every op. */
+  /* How the range computes an op in whole batches, for people: "cublaslt+epilogue"; of allreduce how gradients are
+   * exchanged, "nccl"; "" where there is one way only. NULL: "" for every op. */
   void (*path)(struct backend_program *program, struct plan_range range, int op, char text[BACKEND_PATH]);
   /* The first op of those that one kernel computes together with this one in whole batches of the range: `op` where it
    * is computed alone. For bench. NULL: every op alone. */

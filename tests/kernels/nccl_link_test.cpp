@@ -146,6 +146,23 @@ TEST_F(Nccl, TheLinkIsMeasuredBetweenAllRanksAtOnce) {
   }
 }
 
+TEST_F(Nccl, ThePathOfTheSumSaysWhatConnectsTheRanks) {
+  for (const char *library : {DESCENT_EMULATED_NCCL, "off"}) {
+    setenv("DESCENT_NCCL", library, 1);
+    for (const int ranks : {1, 2})
+      connected(ranks, 60, [&](int, descent_communicator *, Training &training) {
+        const struct plan *const plan = training.program.plan;
+        const auto path = [&](plan_range range, int op) {
+          char text[BACKEND_PATH] = "?";
+          training.program.backend->path(training.program.compiled, range, op, text);
+          return std::string(text);
+        };
+        EXPECT_EQ(path(plan->finish, plan->finish.first), strcmp(library, "off") == 0 ? "host memory" : "nccl");
+        EXPECT_EQ(path(plan->finish, plan->finish.first + 1), "");
+      });
+  }
+}
+
 TEST_F(Nccl, TheSlowestRankDecidesTheBandwidth) {
   std::vector<double> bandwidths(2);
   nccl->late = 2, nccl->lateness = 0.05;

@@ -327,7 +327,7 @@ descent_status descent_verify(const descent_network *network, descent_device *ca
   v.communicator = complete.ranks.communicator;
   status = check_arguments(network, candidate, reference, rows, steps, passed);
   if (status == DESCENT_OK) status = prepare(&v, network, candidate, reference, &exact, &complete, rows);
-  TRY(verify_ranks_begin(&v, steps, status));
+  TRY(verify_ranks_begin(&v, network, &complete, steps, status));
   TRY(check_all(&v, steps));
   TRY(verify_ranks_merge(&v));
   *passed = true;

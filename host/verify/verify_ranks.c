@@ -2,58 +2,41 @@
  * values of all ranks. An error of one rank ends all of them: between two exchanges a rank that has failed still comes to
  * the next place where they agree. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "core/memory.h"
 #include "core/status.h"
 #include "plan/operations.h"
+#include "train/ranks_compare.h"
 #include "verify/verification.h"
 
 /* ---- the same work ---- */
 
-/* What decides which exchanges a rank takes part in, and how long their messages are. */
-enum { ROWS, STEPS, BATCH, MICRO_BATCHES, PARAMETERS, LAYERS, OPERATIONS, REFERENCE, QUANTITIES };
-static const char *const quantities[QUANTITIES] = {
-    "rows",       "steps",  "batch_size", "micro_batches",
-    "parameters", "layers", "operations", "references (0: exact arithmetic alone)"};
-
-static descent_status compare_work(const struct verification *v, int64_t steps, int64_t *all) {
-  const int64_t own[QUANTITIES] = {[ROWS] = v->data.dataset.rows,
-                                   [STEPS] = steps,
-                                   [BATCH] = v->batch,
-                                   [MICRO_BATCHES] = v->cut.total,
-                                   [PARAMETERS] = v->plan->buffers[v->candidate.at.parameters].cols,
-                                   [LAYERS] = v->plan->layers,
-                                   [OPERATIONS] = v->plan->n_ops,
-                                   [REFERENCE] = v->reference.compiled != NULL};
-  descent_status status;
-  TRY(communicator_gather(v->communicator, own, sizeof own, all));
-  for (int rank = 1; rank < communicator_size(v->communicator); rank++)
-    for (int i = 0; i < QUANTITIES; i++)
-      if (all[rank * QUANTITIES + i] != all[i])
-        TRY(status_set(DESCENT_ERROR_ARGUMENT,
-                       "rank %d (%s): %s %" PRId64 ", but %" PRId64
-                       " on rank 0; start all ranks with the same network, options, rows and steps",
-                       rank, communicator_host(v->communicator, rank), quantities[i], all[rank * QUANTITIES + i],
-                       all[i]));
-done:
-  return status;
+static descent_status compare_work(const struct verification *v, const descent_network *network,
+                                   const descent_train_options *options, int64_t steps) {
+  char steps_text[32];
+  const struct backend *reference = v->reference.compiled ? v->reference.backend : v->exact.backend;
+  const struct rank_quantity more[] = {{"steps", steps_text}, {"reference", reference->name}};
+  const struct rank_work work = {.network = network,
+                                 .program = &v->candidate,
+                                 .options = options,
+                                 .training = &v->data.dataset,
+                                 .more = more,
+                                 .n_more = sizeof more / sizeof *more};
+  snprintf(steps_text, sizeof steps_text, "%" PRId64, steps);
+  return ranks_compare_work(&work);
 }
 
-descent_status verify_ranks_begin(struct verification *v, int64_t steps, descent_status own) {
-  int64_t *all = NULL;
-  descent_status status = own;
-  if (own == DESCENT_OK &&
-      !(all = memory_allocate(communicator_size(v->communicator), QUANTITIES * sizeof *all, "the work of ranks")))
-    own = DESCENT_ERROR_MEMORY;
+descent_status verify_ranks_begin(struct verification *v, const descent_network *network,
+                                  const descent_train_options *options, int64_t steps, descent_status own) {
+  descent_status status;
   TRY(communicator_agree(v->communicator, own));
-  TRY(compare_work(v, steps, all));
+  TRY(compare_work(v, network, options, steps));
   if (v->plan->communicator && v->reference.compiled)
     TRY(communicator_agree(v->communicator, program_connect(&v->reference)));
   if (v->plan->communicator) TRY(communicator_agree(v->communicator, program_connect(&v->candidate)));
 done:
-  free(all);
   return status;
 }
 

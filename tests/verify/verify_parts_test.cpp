@@ -567,27 +567,59 @@ TEST(VerifyRanks, ADeviceThatFailsInTheSumEndsAllWithinTheTimeLimit) {
 
 /* ---- the same work on all ranks ---- */
 
-TEST(VerifyRanks, CompareTheirWorkFirst) {
+TEST(VerifyRanks, CompareTheirOptionsFirst) {
   const struct {
-    std::function<void(int rank, descent_train_options *options, int64_t *rows)> change;
+    std::function<void(descent_train_options *options, int64_t *rows)> change;
     const char *says;
   } cases[] = {
-      {[](int rank, descent_train_options *, int64_t *rows) { *rows += rank == 1; },
-       "rank 1 (node0): rows 18, but 17 on rank 0; start all ranks with the same network, options, rows and steps"},
-      {[](int rank, descent_train_options *options, int64_t *) { options->batch_size += rank == 1; },
-       "rank 1 (node0): batch_size 9, but 8 on rank 0; start all ranks with the same network, options, rows and steps"},
-      {[](int rank, descent_train_options *options, int64_t *) { options->dropout = rank == 1 ? 2 : 0; },
-       "rank 1 (node0): dropout 2: must be in [0, 1)"},
-      {[](int rank, descent_train_options *, int64_t *rows) { *rows = rank == 1 ? 0 : *rows; },
-       "rank 1 (node0): descent_verify: rows 0 and steps 4 must be at least 1"},
+      {[](descent_train_options *, int64_t *rows) { *rows = 18; }, "data is 18 rows ("},
+      {[](descent_train_options *options, int64_t *) { options->batch_size = 9; }, "batch_size is 9, but 8 on rank 0;"},
+      {[](descent_train_options *options, int64_t *) { options->seed = 12; }, "seed is 12, but 11 on rank 0;"},
+      {[](descent_train_options *options, int64_t *) { options->optimizer.learning_rate = 0.5; },
+       "learning_rate is 0.5, but 0.001 on rank 0;"},
+      {[](descent_train_options *options, int64_t *) { options->optimizer.kind = DESCENT_OPTIMIZER_SGD; },
+       "optimizer is sgd, but adam on rank 0;"},
+      {[](descent_train_options *options, int64_t *) { options->dropout = 0.2; }, "dropout is 0.2, but 0.3 on rank 0;"},
+      {[](descent_train_options *options, int64_t *) { options->ranks.micro_batches = 4; },
+       "micro_batches is 4, but 2 on rank 0;"},
+      {[](descent_train_options *options, int64_t *) { options->dropout = 2; }, "dropout 2: must be in [0, 1)"},
+      {[](descent_train_options *, int64_t *rows) { *rows = 0; },
+       "descent_verify: rows 0 and steps 4 must be at least 1"},
   };
   for (const auto &c : cases) {
     RankedOptions with;
     with.seconds = 2;
-    with.change = c.change;
+    with.change = [&c](int rank, descent_train_options *options, int64_t *rows) {
+      if (rank == 1) c.change(options, rows);
+    };
     const std::vector<Result> results = verify_on(2, with);
     EXPECT_EQ(results[0].status, DESCENT_ERROR_ARGUMENT);
-    EXPECT_EQ(results[0].error, c.says);
+    EXPECT_EQ(results[0].error.find(std::string("rank 1 (node0): ") + c.says), 0U) << results[0].error;
+    expect_one_result(results);
+  }
+}
+
+TEST(VerifyRanks, CompareTheirNetworksAndDevicesFirst) {
+  const struct {
+    std::function<void(Work *work)> change;
+    const char *says;
+  } cases[] = {
+      {[](Work *w) { w->steps = 5; }, "steps is 5, but 4 on rank 0"},
+      {[](Work *w) { w->reference = "cpu"; }, "reference is cpu, but reference on rank 0"},
+      {[](Work *w) { w->first_weight_off = 0.25F; }, "initial weights is "},
+      {[](Work *w) { w->hidden = DESCENT_ACTIVATION_RELU; }, "network is 5-7-4-3 relu "},
+      {[](Work *w) { w->loss = DESCENT_LOSS_MEAN_SQUARED_ERROR; }, "network is 5-7-4-3 tanh mean_squared_error,"},
+      {[](Work *w) { w->device = "cuda"; }, "device is cuda, but cpu on rank 0"},
+  };
+  for (const auto &c : cases) {
+    RankedOptions with;
+    with.seconds = 2;
+    with.change_work = [&c](int rank, Work *work) {
+      if (rank == 1) c.change(work);
+    };
+    const std::vector<Result> results = verify_on(2, with);
+    EXPECT_EQ(results[0].status, DESCENT_ERROR_ARGUMENT);
+    EXPECT_EQ(results[0].error.find(std::string("rank 1 (node0): ") + c.says), 0U) << results[0].error;
     expect_one_result(results);
   }
 }

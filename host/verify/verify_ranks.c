@@ -71,11 +71,28 @@ done:
   return status;
 }
 
+/* If the sums of any rank have failed, all ranks receive the exact ones: their replicas stay equal. */
+static descent_status replace_failed(struct verification *v, const struct bounds *bounds, bool own_failed) {
+  const int size = communicator_size(v->communicator);
+  const double own = own_failed;
+  double *const all = v->sums_of_ranks; /* (size) */
+  bool failed = false;
+  descent_status status;
+  TRY(communicator_gather(v->communicator, &own, sizeof own, all));
+  for (int r = 0; r < size; r++) failed |= all[r] != 0;
+  for (int i = 0; failed && i < bounds->n; i++) {
+    const struct bounds_output *output = &bounds->outputs[i];
+    TRY(program_write(&v->candidate, output->buffer, output->offset, output->count, PLAN_F64, output->exact));
+  }
+done:
+  return status;
+}
+
 /* The device's sums are those of its ranks within the bounds, and have the same bits on all of them. */
 descent_status verify_allreduce(struct verification *v, int index, const struct plan_step *step) {
   const struct plan_op *op = &v->plan->ops[index];
   const struct plan_range range = {index, 1};
-  struct comparison *comparison = verification_row(v, PHASE_TRAIN, op), bits = {0};
+  struct comparison *comparison = verification_row(v, PHASE_TRAIN, op), sums = {0}, bits = {0};
   struct bounds bounds = {0};
   descent_status status;
   TRY(gather_sums(v, &op->allreduce));
@@ -83,10 +100,12 @@ descent_status verify_allreduce(struct verification *v, int index, const struct 
   if (v->reference.compiled) TRY(communicator_agree(v->communicator, program_run(&v->reference, range, step, 1)));
   TRY(communicator_agree(v->communicator, program_run(&v->candidate, range, step, 1)));
   TRY(gather_sums(v, &op->allreduce));
-  TRY(communicator_agree(v->communicator, verify_outputs(v, comparison, &bounds)));
+  TRY(communicator_agree(v->communicator, verify_outputs(v, &sums, &bounds)));
   comparison_take_bits(&bits, v->sums, v->sums_of_ranks, op->allreduce.n + 1); /* those of rank 0 */
   bits.values = 0;                                                             /* the outputs are already counted */
+  comparison_merge(comparison, &sums);
   comparison_merge(comparison, &bits);
+  TRY(communicator_agree(v->communicator, replace_failed(v, &bounds, sums.failed || bits.failed)));
 done:
   bounds_clear(&bounds);
   return status;

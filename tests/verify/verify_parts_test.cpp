@@ -565,6 +565,35 @@ TEST(VerifyRanks, ADeviceThatFailsInTheSumEndsAllWithinTheTimeLimit) {
   EXPECT_EQ(results[1].error, "the device has fallen off the bus");
 }
 
+/* The sums of one rank are wrong, in the last bit or by more than the bound: the others take the exact ones as well. */
+TEST(VerifyRanks, StayReplicasWhereASumFails) {
+  for (const auto wrong : {next_up, off_by_a_thousandth})
+    for (const int failing : {0, 1, 2}) {
+      constexpr int kRanks = 3;
+      std::vector<std::vector<std::vector<double>>> summed(kRanks);
+      RankedOptions with;
+      with.options.ranks.micro_batches = kRanks;
+      with.faults = [&](int rank) {
+        const Fault sum{OP_ALLREDUCE, nullptr, wrong};
+        return rank == failing ? std::make_optional(sum) : std::nullopt;
+      };
+      with.seen = [&](int rank, backend_program *program, const plan_op &op) {
+        if (op.kind != OP_GRADIENT_NORM) return;
+        const int buffer = op.norm.gradients;
+        const int64_t n = its_plan->buffers[buffer].rows * its_plan->buffers[buffer].cols;
+        std::vector<double> values(static_cast<size_t>(n));
+        ASSERT_EQ(backend_cpu.read(program, buffer, 0, n, PLAN_F64, values.data()), DESCENT_OK);
+        summed[static_cast<size_t>(rank)].push_back(values);
+      };
+      const std::vector<Result> results = verify_on(kRanks, with);
+      ASSERT_EQ(results[0].status, DESCENT_OK) << results[0].error;
+      EXPECT_EQ(results[0].failed, std::vector<std::string>{"allreduce"});
+      EXPECT_EQ(summed[0].size(), static_cast<size_t>(kSteps + kWithStatistics));
+      EXPECT_EQ(summed[1], summed[0]) << failing;
+      EXPECT_EQ(summed[2], summed[0]) << failing;
+    }
+}
+
 /* ---- the same work on all ranks ---- */
 
 TEST(VerifyRanks, CompareTheirOptionsFirst) {

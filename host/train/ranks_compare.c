@@ -1,5 +1,7 @@
 /* Compares, before the first step, what the result of a training depends on: as names and texts, so that an error can say
  * what differs. */
+#include "train/ranks_compare.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,12 +48,12 @@ static bool add_arithmetic(cJSON *values, const char *arithmetic) {
 }
 
 /* The configuration of this rank as JSON, {NAME: TEXT, ..}; the caller frees it. */
-static descent_status describe(const struct fit *f, char **text) {
-  const descent_network *network = f->trainer->network;
-  const struct program *program = &f->trainer->program;
+static descent_status describe(const struct rank_work *w, char **text) {
+  const descent_network *network = w->network;
+  const struct program *program = w->program;
   struct configuration configuration = {0};
   descent_status status;
-  TRY(configuration_create(network, program->backend->name, NULL, f->training, f->source, f->validation, &f->options,
+  TRY(configuration_create(network, program->backend->name, NULL, w->training, w->source, w->validation, w->options,
                            &configuration));
   bool added = cJSON_AddStringToObject(
       configuration.values, "initial weights",
@@ -59,9 +61,11 @@ static descent_status describe(const struct fit *f, char **text) {
   if (added && program->arithmetic) added = add_arithmetic(configuration.values, program->arithmetic);
   for (int i = 0; added && i < n_train_options; i++)
     if (!train_options[i].recorded && !cJSON_HasObjectItem(configuration.values, train_options[i].name))
-      added = add_option(configuration.values, &train_options[i], &f->options);
+      added = add_option(configuration.values, &train_options[i], w->options);
+  for (int i = 0; added && i < w->n_more; i++)
+    added = cJSON_AddStringToObject(configuration.values, w->more[i].name, w->more[i].text) != NULL;
   *text = added ? cJSON_PrintUnformatted(configuration.values) : NULL;
-  if (!*text) TRY(status_set(DESCENT_ERROR_MEMORY, "out of memory for the configuration of a training"));
+  if (!*text) TRY(status_set(DESCENT_ERROR_MEMORY, "out of memory for the configuration of a rank"));
 done:
   configuration_clear(&configuration);
   return status;
@@ -123,12 +127,14 @@ done:
   return status;
 }
 
-descent_status ranks_compare(struct fit *f) {
-  struct descent_communicator *communicator = f->options.ranks.communicator;
+descent_status ranks_compare_work(const struct rank_work *work) {
+  struct descent_communicator *communicator = work->options->ranks.communicator;
   const int size = communicator_size(communicator);
   char *text = NULL, *texts = NULL;
   int64_t *lengths = NULL, own = 0, longest = 0;
-  descent_status status = describe(f, &text);
+  descent_status status = DESCENT_OK;
+  if (size == 1) return status;
+  status = describe(work, &text);
   if (status == DESCENT_OK && !(lengths = memory_allocate(size, sizeof *lengths, "configurations of ranks")))
     status = DESCENT_ERROR_MEMORY;
   TRY(communicator_agree(communicator, status));
@@ -141,10 +147,23 @@ descent_status ranks_compare(struct fit *f) {
   memcpy(texts + size * longest, text, (size_t)own); /* the rest is zeros */
   TRY(communicator_gather(communicator, texts + size * longest, longest, texts));
   TRY(compare_texts(communicator, texts, longest));
-  TRY(compare_choices(f));
 done:
   cJSON_free(text);
   free(lengths);
   free(texts);
+  return status;
+}
+
+descent_status ranks_compare(struct fit *f) {
+  const struct rank_work work = {.network = f->trainer->network,
+                                 .program = &f->trainer->program,
+                                 .options = &f->options,
+                                 .training = f->training,
+                                 .validation = f->validation,
+                                 .source = f->source};
+  descent_status status;
+  TRY(ranks_compare_work(&work));
+  TRY(compare_choices(f));
+done:
   return status;
 }

@@ -78,7 +78,8 @@ descent_status verify_outputs(struct verification *v, struct comparison *compari
 /* ---- several ranks: verify_ranks.c; collective ---- */
 
 /* The ranks have called descent_verify with the same work: otherwise ERROR_ARGUMENT. `own`: what this rank has set up. */
-descent_status verify_ranks_begin(struct verification *v, int64_t steps, descent_status own);
+descent_status verify_ranks_begin(struct verification *v, const descent_network *network,
+                                  const descent_train_options *options, int64_t steps, descent_status own);
 /* As verify_op for an allreduce. The same status on all ranks. */
 descent_status verify_allreduce(struct verification *v, int index, const struct plan_step *step);
 /* The comparisons of all ranks become one, on all of them. */

@@ -299,6 +299,22 @@ static void report_training(struct verification *v, void (*on_row)(void *user, c
   report(v, PHASE_TRAIN, v->plan->finish_with_statistics, on_row, user, passed);
 }
 
+/* Its result is shared with the other ranks, which would otherwise wait for this one. */
+static descent_status check_arguments(const descent_network *network, const descent_device *candidate,
+                                      const descent_device *reference, int64_t rows, int64_t steps,
+                                      const bool *passed) {
+  descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(device_check(candidate, "candidate"));
+  TRY(device_check(reference, "reference"));
+  TRY(argument_check(passed, "passed"));
+  if (rows < 1 || steps < 1)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "descent_verify: rows %lld and steps %lld must be at least 1",
+                   (long long)rows, (long long)steps));
+done:
+  return status;
+}
+
 descent_status descent_verify(const descent_network *network, descent_device *candidate, descent_device *reference,
                               const descent_train_options *options, int64_t rows, int64_t steps,
                               void (*on_row)(void *user, const descent_verify_row *row), void *user, bool *passed) {
@@ -306,19 +322,12 @@ descent_status descent_verify(const descent_network *network, descent_device *ca
   descent_train_options complete;
   descent_device exact = {.backend = &backend_reference};
   descent_status status = DESCENT_OK;
-  TRY(handle_check(network, HANDLE_NETWORK, "network"));
-  TRY(device_check(candidate, "candidate"));
-  TRY(device_check(reference, "reference"));
-  TRY(argument_check(passed, "passed"));
   TRY(complete_train_options(options, &complete));
   TRY(check_communicator(&complete));
   v.communicator = complete.ranks.communicator;
-  if (rows < 1 || steps < 1)
-    status = status_set(DESCENT_ERROR_ARGUMENT, "descent_verify: rows %lld and steps %lld must be at least 1",
-                        (long long)rows, (long long)steps);
-  else
-    status = prepare(&v, network, candidate, reference, &exact, &complete, rows);
-  TRY(verify_ranks_begin(&v, steps, status));
+  status = check_arguments(network, candidate, reference, rows, steps, passed);
+  if (status == DESCENT_OK) status = prepare(&v, network, candidate, reference, &exact, &complete, rows);
+  TRY(verify_ranks_begin(&v, network, &complete, steps, status));
   TRY(check_all(&v, steps));
   TRY(verify_ranks_merge(&v));
   *passed = true;

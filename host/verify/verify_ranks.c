@@ -2,58 +2,41 @@
  * values of all ranks. An error of one rank ends all of them: between two exchanges a rank that has failed still comes to
  * the next place where they agree. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "core/memory.h"
 #include "core/status.h"
 #include "plan/operations.h"
+#include "train/ranks_compare.h"
 #include "verify/verification.h"
 
 /* ---- the same work ---- */
 
-/* What decides which exchanges a rank takes part in, and how long their messages are. */
-enum { ROWS, STEPS, BATCH, MICRO_BATCHES, PARAMETERS, LAYERS, OPERATIONS, REFERENCE, QUANTITIES };
-static const char *const quantities[QUANTITIES] = {
-    "rows",       "steps",  "batch_size", "micro_batches",
-    "parameters", "layers", "operations", "references (0: exact arithmetic alone)"};
-
-static descent_status compare_work(const struct verification *v, int64_t steps, int64_t *all) {
-  const int64_t own[QUANTITIES] = {[ROWS] = v->data.dataset.rows,
-                                   [STEPS] = steps,
-                                   [BATCH] = v->batch,
-                                   [MICRO_BATCHES] = v->cut.total,
-                                   [PARAMETERS] = v->plan->buffers[v->candidate.at.parameters].cols,
-                                   [LAYERS] = v->plan->layers,
-                                   [OPERATIONS] = v->plan->n_ops,
-                                   [REFERENCE] = v->reference.compiled != NULL};
-  descent_status status;
-  TRY(communicator_gather(v->communicator, own, sizeof own, all));
-  for (int rank = 1; rank < communicator_size(v->communicator); rank++)
-    for (int i = 0; i < QUANTITIES; i++)
-      if (all[rank * QUANTITIES + i] != all[i])
-        TRY(status_set(DESCENT_ERROR_ARGUMENT,
-                       "rank %d (%s): %s %" PRId64 ", but %" PRId64
-                       " on rank 0; start all ranks with the same network, options, rows and steps",
-                       rank, communicator_host(v->communicator, rank), quantities[i], all[rank * QUANTITIES + i],
-                       all[i]));
-done:
-  return status;
+static descent_status compare_work(const struct verification *v, const descent_network *network,
+                                   const descent_train_options *options, int64_t steps) {
+  char steps_text[32];
+  const struct backend *reference = v->reference.compiled ? v->reference.backend : v->exact.backend;
+  const struct rank_quantity more[] = {{"steps", steps_text}, {"reference", reference->name}};
+  const struct rank_work work = {.network = network,
+                                 .program = &v->candidate,
+                                 .options = options,
+                                 .training = &v->data.dataset,
+                                 .more = more,
+                                 .n_more = sizeof more / sizeof *more};
+  snprintf(steps_text, sizeof steps_text, "%" PRId64, steps);
+  return ranks_compare_work(&work);
 }
 
-descent_status verify_ranks_begin(struct verification *v, int64_t steps, descent_status own) {
-  int64_t *all = NULL;
-  descent_status status = own;
-  if (own == DESCENT_OK &&
-      !(all = memory_allocate(communicator_size(v->communicator), QUANTITIES * sizeof *all, "the work of ranks")))
-    own = DESCENT_ERROR_MEMORY;
+descent_status verify_ranks_begin(struct verification *v, const descent_network *network,
+                                  const descent_train_options *options, int64_t steps, descent_status own) {
+  descent_status status;
   TRY(communicator_agree(v->communicator, own));
-  TRY(compare_work(v, steps, all));
+  TRY(compare_work(v, network, options, steps));
   if (v->plan->communicator && v->reference.compiled)
     TRY(communicator_agree(v->communicator, program_connect(&v->reference)));
   if (v->plan->communicator) TRY(communicator_agree(v->communicator, program_connect(&v->candidate)));
 done:
-  free(all);
   return status;
 }
 
@@ -88,11 +71,28 @@ done:
   return status;
 }
 
+/* If the sums of any rank have failed, all ranks receive the exact ones: their replicas stay equal. */
+static descent_status replace_failed(struct verification *v, const struct bounds *bounds, bool own_failed) {
+  const int size = communicator_size(v->communicator);
+  const double own = own_failed;
+  double *const all = v->sums_of_ranks; /* (size) */
+  bool failed = false;
+  descent_status status;
+  TRY(communicator_gather(v->communicator, &own, sizeof own, all));
+  for (int r = 0; r < size; r++) failed |= all[r] != 0;
+  for (int i = 0; failed && i < bounds->n; i++) {
+    const struct bounds_output *output = &bounds->outputs[i];
+    TRY(program_write(&v->candidate, output->buffer, output->offset, output->count, PLAN_F64, output->exact));
+  }
+done:
+  return status;
+}
+
 /* The device's sums are those of its ranks within the bounds, and have the same bits on all of them. */
 descent_status verify_allreduce(struct verification *v, int index, const struct plan_step *step) {
   const struct plan_op *op = &v->plan->ops[index];
   const struct plan_range range = {index, 1};
-  struct comparison *comparison = verification_row(v, PHASE_TRAIN, op), bits = {0};
+  struct comparison *comparison = verification_row(v, PHASE_TRAIN, op), sums = {0}, bits = {0};
   struct bounds bounds = {0};
   descent_status status;
   TRY(gather_sums(v, &op->allreduce));
@@ -100,10 +100,12 @@ descent_status verify_allreduce(struct verification *v, int index, const struct 
   if (v->reference.compiled) TRY(communicator_agree(v->communicator, program_run(&v->reference, range, step, 1)));
   TRY(communicator_agree(v->communicator, program_run(&v->candidate, range, step, 1)));
   TRY(gather_sums(v, &op->allreduce));
-  TRY(communicator_agree(v->communicator, verify_outputs(v, comparison, &bounds)));
+  TRY(communicator_agree(v->communicator, verify_outputs(v, &sums, &bounds)));
   comparison_take_bits(&bits, v->sums, v->sums_of_ranks, op->allreduce.n + 1); /* those of rank 0 */
   bits.values = 0;                                                             /* the outputs are already counted */
+  comparison_merge(comparison, &sums);
   comparison_merge(comparison, &bits);
+  TRY(communicator_agree(v->communicator, replace_failed(v, &bounds, sums.failed || bits.failed)));
 done:
   bounds_clear(&bounds);
   return status;

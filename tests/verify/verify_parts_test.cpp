@@ -3,6 +3,10 @@
 #include <functional>
 #include <optional>
 
+extern "C" {
+#include "core/clock.h"
+}
+
 #include "cuda_module.h"
 #include "op_output.h"
 #include "plan/operations.h"
@@ -41,7 +45,8 @@ struct Result {
 };
 
 Result verify(const descent_network *network, descent_device *candidate, descent_device *reference,
-              const descent_train_options &options, int64_t rows = kRows) {
+              const descent_train_options &options, int64_t rows = kRows, int64_t steps = kSteps,
+              bool wants_passed = true) {
   Result result;
   const auto take = [](void *user, const descent_verify_row *row) {
     auto *taken = static_cast<Result *>(user);
@@ -49,7 +54,8 @@ Result verify(const descent_network *network, descent_device *candidate, descent
     taken->rows.push_back(*row);
     if (!row->pass) taken->failed.emplace_back(row->operation);
   };
-  result.status = descent_verify(network, candidate, reference, &options, rows, kSteps, take, &result, &result.passed);
+  result.status = descent_verify(network, candidate, reference, &options, rows, steps, take, &result,
+                                 wants_passed ? &result.passed : nullptr);
   if (result.status != DESCENT_OK) result.error = descent_last_error();
   return result;
 }
@@ -393,12 +399,25 @@ TEST(VerifyParts, AreComparedAtOnceWhereTheDeviceFusesTheirOperations) {
 
 /* ---- ranks ---- */
 
+/* What a rank is called with beside its options and rows. */
+struct Work {
+  descent_loss loss = DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY;
+  descent_activation hidden = DESCENT_ACTIVATION_TANH;
+  std::string device = "cpu", reference = "reference";
+  float first_weight_off = 0;
+  int64_t steps = kSteps;
+  /* NULL is passed for these. */
+  bool no_network = false, no_candidate = false, no_reference = false, no_passed = false;
+};
+
 struct RankedOptions {
   descent_train_options options = options_of(DESCENT_OPTIMIZER_ADAM, 0);
   descent_loss loss = DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY;
   const char *device = "cpu", *reference = "reference";
   std::function<std::optional<Fault>(int rank)> faults;
+  std::function<void(int rank, backend_program *program, const plan_op &op)> seen; /* with `faults` */
   std::function<void(int rank, descent_train_options *options, int64_t *rows)> change;
+  std::function<void(int rank, Work *work)> change_work;
   double seconds = 60;
 };
 
@@ -410,14 +429,24 @@ std::vector<Result> verify_on(int ranks, const RankedOptions &with) {
     int64_t rows = kRows;
     options.ranks.communicator = communicator;
     if (with.change) with.change(rank, &options, &rows);
-    const Network network = network_of(with.loss);
-    const Device opened = open_device(with.device, 1), reference = open_device(with.reference, 1);
+    Work work;
+    work.loss = with.loss, work.device = with.device, work.reference = with.reference;
+    if (with.change_work) with.change_work(rank, &work);
+    const Network network = network_of(work.loss, work.hidden);
+    network->parameters[0] += work.first_weight_off;
+    const Device opened = open_device(work.device.c_str(), 1), reference = open_device(work.reference.c_str(), 1);
     descent_device candidate = *opened;
     if (with.faults) {
       fault = with.faults(rank);
       candidate.backend = &faulty();
     }
-    results[static_cast<size_t>(rank)] = verify(network.get(), &candidate, reference.get(), options, rows);
+    if (with.seen)
+      seen = [&with, rank](backend_program *program, const plan_op &op, const plan_step &) {
+        with.seen(rank, program, op);
+      };
+    results[static_cast<size_t>(rank)] =
+        verify(work.no_network ? nullptr : network.get(), work.no_candidate ? nullptr : &candidate,
+               work.no_reference ? nullptr : reference.get(), options, rows, work.steps, !work.no_passed);
   });
   return results;
 }
@@ -536,25 +565,114 @@ TEST(VerifyRanks, ADeviceThatFailsInTheSumEndsAllWithinTheTimeLimit) {
   EXPECT_EQ(results[1].error, "the device has fallen off the bus");
 }
 
-TEST(VerifyRanks, CompareTheirWorkFirst) {
+/* The sums of one rank are wrong, in the last bit or by more than the bound: the others take the exact ones as well. */
+TEST(VerifyRanks, StayReplicasWhereASumFails) {
+  for (const auto wrong : {next_up, off_by_a_thousandth})
+    for (const int failing : {0, 1, 2}) {
+      constexpr int kRanks = 3;
+      std::vector<std::vector<std::vector<double>>> summed(kRanks);
+      RankedOptions with;
+      with.options.ranks.micro_batches = kRanks;
+      with.faults = [&](int rank) {
+        const Fault sum{OP_ALLREDUCE, nullptr, wrong};
+        return rank == failing ? std::make_optional(sum) : std::nullopt;
+      };
+      with.seen = [&](int rank, backend_program *program, const plan_op &op) {
+        if (op.kind != OP_GRADIENT_NORM) return;
+        const int buffer = op.norm.gradients;
+        const int64_t n = its_plan->buffers[buffer].rows * its_plan->buffers[buffer].cols;
+        std::vector<double> values(static_cast<size_t>(n));
+        ASSERT_EQ(backend_cpu.read(program, buffer, 0, n, PLAN_F64, values.data()), DESCENT_OK);
+        summed[static_cast<size_t>(rank)].push_back(values);
+      };
+      const std::vector<Result> results = verify_on(kRanks, with);
+      ASSERT_EQ(results[0].status, DESCENT_OK) << results[0].error;
+      EXPECT_EQ(results[0].failed, std::vector<std::string>{"allreduce"});
+      EXPECT_EQ(summed[0].size(), static_cast<size_t>(kSteps + kWithStatistics));
+      EXPECT_EQ(summed[1], summed[0]) << failing;
+      EXPECT_EQ(summed[2], summed[0]) << failing;
+    }
+}
+
+/* ---- the same work on all ranks ---- */
+
+TEST(VerifyRanks, CompareTheirOptionsFirst) {
   const struct {
-    std::function<void(int rank, descent_train_options *options, int64_t *rows)> change;
+    std::function<void(descent_train_options *options, int64_t *rows)> change;
     const char *says;
   } cases[] = {
-      {[](int rank, descent_train_options *, int64_t *rows) { *rows += rank == 1; },
-       "rank 1 (node0): rows 18, but 17 on rank 0; start all ranks with the same network, options, rows and steps"},
-      {[](int rank, descent_train_options *options, int64_t *) { options->batch_size += rank == 1; },
-       "rank 1 (node0): batch_size 9, but 8 on rank 0; start all ranks with the same network, options, rows and steps"},
-      {[](int rank, descent_train_options *options, int64_t *) { options->dropout = rank == 1 ? 2 : 0; },
-       "rank 1 (node0): dropout 2: must be in [0, 1)"},
-      {[](int rank, descent_train_options *, int64_t *rows) { *rows = rank == 1 ? 0 : *rows; },
-       "rank 1 (node0): descent_verify: rows 0 and steps 4 must be at least 1"},
+      {[](descent_train_options *, int64_t *rows) { *rows = 18; }, "data is 18 rows ("},
+      {[](descent_train_options *options, int64_t *) { options->batch_size = 9; }, "batch_size is 9, but 8 on rank 0;"},
+      {[](descent_train_options *options, int64_t *) { options->seed = 12; }, "seed is 12, but 11 on rank 0;"},
+      {[](descent_train_options *options, int64_t *) { options->optimizer.learning_rate = 0.5; },
+       "learning_rate is 0.5, but 0.001 on rank 0;"},
+      {[](descent_train_options *options, int64_t *) { options->optimizer.kind = DESCENT_OPTIMIZER_SGD; },
+       "optimizer is sgd, but adam on rank 0;"},
+      {[](descent_train_options *options, int64_t *) { options->dropout = 0.2; }, "dropout is 0.2, but 0.3 on rank 0;"},
+      {[](descent_train_options *options, int64_t *) { options->ranks.micro_batches = 4; },
+       "micro_batches is 4, but 2 on rank 0;"},
+      {[](descent_train_options *options, int64_t *) { options->dropout = 2; }, "dropout 2: must be in [0, 1)"},
+      {[](descent_train_options *, int64_t *rows) { *rows = 0; },
+       "descent_verify: rows 0 and steps 4 must be at least 1"},
   };
   for (const auto &c : cases) {
     RankedOptions with;
     with.seconds = 2;
-    with.change = c.change;
+    with.change = [&c](int rank, descent_train_options *options, int64_t *rows) {
+      if (rank == 1) c.change(options, rows);
+    };
     const std::vector<Result> results = verify_on(2, with);
+    EXPECT_EQ(results[0].status, DESCENT_ERROR_ARGUMENT);
+    EXPECT_EQ(results[0].error.find(std::string("rank 1 (node0): ") + c.says), 0U) << results[0].error;
+    expect_one_result(results);
+  }
+}
+
+TEST(VerifyRanks, CompareTheirNetworksAndDevicesFirst) {
+  const struct {
+    std::function<void(Work *work)> change;
+    const char *says;
+  } cases[] = {
+      {[](Work *w) { w->steps = 5; }, "steps is 5, but 4 on rank 0"},
+      {[](Work *w) { w->reference = "cpu"; }, "reference is cpu, but reference on rank 0"},
+      {[](Work *w) { w->first_weight_off = 0.25F; }, "initial weights is "},
+      {[](Work *w) { w->hidden = DESCENT_ACTIVATION_RELU; }, "network is 5-7-4-3 relu "},
+      {[](Work *w) { w->loss = DESCENT_LOSS_MEAN_SQUARED_ERROR; }, "network is 5-7-4-3 tanh mean_squared_error,"},
+      {[](Work *w) { w->device = "cuda"; }, "device is cuda, but cpu on rank 0"},
+  };
+  for (const auto &c : cases) {
+    RankedOptions with;
+    with.seconds = 2;
+    with.change_work = [&c](int rank, Work *work) {
+      if (rank == 1) c.change(work);
+    };
+    const std::vector<Result> results = verify_on(2, with);
+    EXPECT_EQ(results[0].status, DESCENT_ERROR_ARGUMENT);
+    EXPECT_EQ(results[0].error.find(std::string("rank 1 (node0): ") + c.says), 0U) << results[0].error;
+    expect_one_result(results);
+  }
+}
+
+/* The others would wait for it. */
+TEST(VerifyRanks, EndAtOnceWhereOneHasNoDevice) {
+  const struct {
+    std::function<void(Work *work)> change;
+    const char *says;
+  } cases[] = {
+      {[](Work *w) { w->no_network = true; }, "rank 1 (node0): network: is NULL"},
+      {[](Work *w) { w->no_candidate = true; }, "rank 1 (node0): candidate: is NULL"},
+      {[](Work *w) { w->no_reference = true; }, "rank 1 (node0): reference: is NULL"},
+      {[](Work *w) { w->no_passed = true; }, "rank 1 (node0): passed: is NULL"},
+  };
+  for (const auto &c : cases) {
+    RankedOptions with;
+    with.seconds = 5;
+    with.change_work = [&c](int rank, Work *work) {
+      if (rank == 1) c.change(work);
+    };
+    const double start = clock_seconds();
+    const std::vector<Result> results = verify_on(3, with);
+    EXPECT_LT(clock_seconds() - start, with.seconds);
     EXPECT_EQ(results[0].status, DESCENT_ERROR_ARGUMENT);
     EXPECT_EQ(results[0].error, c.says);
     expect_one_result(results);

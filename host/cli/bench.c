@@ -79,14 +79,14 @@ static const char *time_text(double seconds, char text[static TIME_SIZE]) {
   return text;
 }
 
-/* The path is the last column, where a device has any. */
-static void print_row(const descent_bench_row *row, int width) {
+/* The path is the last column, where a device has any. What passes between ranks is compared with the link. */
+static void print_row(const descent_bench_row *row, bool is_whole, int width) {
+  const double bytes = row->link_bytes > 0 && !is_whole ? row->link_bytes : row->bytes;
   char time[TIME_SIZE], floor[TIME_SIZE], share[16] = "-";
   if (row->gemm_seconds > 0) snprintf(share, sizeof share, "%.0f %%", 100 * row->gemm_seconds / row->seconds);
   printf("%-*s %11s %11s %7.0f %% %9.2f %8.2f %7s%s%s\n", width, row->operation, time_text(row->seconds, time),
          time_text(row->floor_seconds, floor), 100 * row->floor_seconds / row->seconds,
-         row->flops / row->seconds * 1e-9, row->bytes / row->seconds * 1e-9, share, row->path[0] ? "  " : "",
-         row->path);
+         row->flops / row->seconds * 1e-9, bytes / row->seconds * 1e-9, share, row->path[0] ? "  " : "", row->path);
 }
 
 static void print_table(const struct bench_command *bench, const struct rows *rows,
@@ -105,13 +105,14 @@ static void print_table(const struct bench_command *bench, const struct rows *ro
       for (int c = 0; c < width + OTHER_COLUMNS + (longest ? 2 + longest : 0); c++) putchar('-');
       putchar('\n');
     }
-    print_row(&rows->items[i], width);
+    print_row(&rows->items[i], i == rows->count - 1, width);
   }
   char least[TIME_SIZE], most[TIME_SIZE];
   const char *const whole = rows->items[rows->count - 1].operation;
-  printf("\n%" PRId64 " rows per %s, %.0f rows/s; %s from %s to %s\n", bench->subject.training.train.batch_size, whole,
-         (double)bench->subject.training.train.batch_size / result->step_seconds, whole,
-         time_text(result->step_seconds_min, least), time_text(result->step_seconds_max, most));
+  printf("\n%" PRId64 " rows per %s", bench->subject.training.train.batch_size, whole);
+  if (bench->subject.job.size > 1) printf(" on %d ranks", bench->subject.job.size);
+  printf(", %.0f rows/s; %s from %s to %s\n", (double)bench->subject.training.train.batch_size / result->step_seconds,
+         whole, time_text(result->step_seconds_min, least), time_text(result->step_seconds_max, most));
   printf("measured peaks: %.1f GFLOP/s in %s products, %.1f GB/s copied", result->peak_flops * 1e-9,
          descent_precision_name(bench->subject.training.train.precision), result->peak_bandwidth * 1e-9);
   if (result->link_bandwidth > 0)
@@ -271,7 +272,8 @@ int command_bench(int argc, char **argv) {
           "prediction as predict computes it, without reading rows and writing results.\vThe floor is the largest of "
           "these times: the operation's arithmetic at the speed of a large matrix product, its least memory traffic at "
           "the speed of a large copy, and, of allreduce, what a rank sends to others at the speed of large messages, "
-          "all measured in the same run. Above 100 % of the floor, the data stayed in the cache.\n\n"
+          "all measured in the same run. Above 100 % of the floor, the data stayed in the cache, or others slowed "
+          "the machine while it was measured. GB/s are those of memory, and in the row allreduce of what is sent.\n\n"
           "Of a step in micro-batches, the rows up to combine are sums over those of one rank. With several ranks all "
           "of them compute the same steps, the table shows the times of rank 0, and rows/s counts the whole batch. "
           "Their operations are timed inside a step on CPUs too, where only products run alone: allreduce includes the "

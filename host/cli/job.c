@@ -30,8 +30,9 @@ int rank_choice_check(const char *command, const struct launcher *launcher, cons
     return fail(command, EXIT_USAGE, "--ranks '%s': must be auto, off or self", choice->ranks);
   if (is_self(choice) && launcher->size > 1)
     return fail(command, EXIT_USAGE, "--ranks self: runs as one process: start it without %s", launcher->name);
-  if (is_self(choice) && launcher_gpus(device, &first, &last))
-    return fail(command, EXIT_USAGE, "--ranks self: runs as one process: choose one GPU, not --device %s", device);
+  if ((is_self(choice) || is_off(choice)) && launcher_gpus(device, &first, &last))
+    return fail(command, EXIT_USAGE, "--ranks %s: each process uses one device: choose one, not --device %s",
+                choice->ranks, device);
   return EXIT_DONE;
 }
 
@@ -86,7 +87,7 @@ static int open_alone(const char *command, const struct rank_choice *choice, int
 int job_open(const char *command, const struct launcher *launcher, const struct rank_choice *choice, int code,
              struct job *job) {
   descent_communicator *communicator = NULL;
-  *job = (struct job){NULL, 0, 1, choice->seconds};
+  *job = (struct job){.size = 1, .seconds = choice->seconds};
   if (launcher->size == 1) return open_alone(command, choice, code, job);
   if (is_off(choice)) {
     messages_print();
@@ -103,7 +104,10 @@ int job_open(const char *command, const struct launcher *launcher, const struct 
     descent_communicator_close(communicator);
     return cannot_count(command, launcher, size);
   }
-  *job = (struct job){communicator, descent_communicator_rank(communicator), size, choice->seconds};
+  *job = (struct job){.communicator = communicator,
+                      .rank = descent_communicator_rank(communicator),
+                      .size = size,
+                      .seconds = choice->seconds};
   return job_agree(command, job, code);
 }
 
@@ -138,14 +142,14 @@ static bool wait_undisturbed(double seconds) {
 /* The connection is lost: what only this rank knows is printed at once. The rest is for rank 0, which also saves what there
  * is to save, or for rank 1 where rank 0 is lost; the others report it only if that one does not end all. */
 static int end_all(const char *command, const struct job *job, int code) {
-  static const double grace = 10; /* seconds, at least */
+  const double least = job->saves ? 10 : 1, given = job->saves && job->seconds > least ? job->seconds : least;
   char text[MESSAGES_KEPT];
   if (code == EXIT_DONE) code = fail_status(command, DESCENT_ERROR_DEVICE);
   snprintf(text, sizeof text, "%s", messages_kept());
   messages_print_nothing();
   messages_print();
   const int reporter = strncmp(text, "rank 0 (", strlen("rank 0 (")) == 0 ? 1 : 0;
-  const double seconds = (job->seconds > grace ? job->seconds : grace) * (job->rank > reporter ? reporter + 1 : 1);
+  const double seconds = given * (job->rank > reporter ? reporter + 1 : 1);
   const bool first = job->rank == reporter || !is_of_connection(text);
   if (!first && !wait_undisturbed(seconds)) *text = '\0';
   if (*text && job->rank > 0)
@@ -197,8 +201,14 @@ static const char *value_of(const cJSON *object, const char *name, char text[sta
   return text;
 }
 
+/* Another command has other options, too: it is named before them. */
+#define THE_COMMAND "the command"
+
 /* The first member of `a` that `b` has not or has otherwise; NULL: none. */
 static const char *difference(const cJSON *a, const cJSON *b) {
+  if (!cJSON_Compare(cJSON_GetObjectItemCaseSensitive(a, THE_COMMAND), cJSON_GetObjectItemCaseSensitive(b, THE_COMMAND),
+                     true))
+    return THE_COMMAND;
   for (const cJSON *item = a ? a->child : NULL; item; item = item->next)
     if (!cJSON_Compare(item, cJSON_GetObjectItemCaseSensitive(b, item->string), true)) return item->string;
   return NULL;
@@ -219,13 +229,14 @@ static int report_difference(const char *command, const struct job *job, const c
   return code;
 }
 
-cJSON *job_describe(const cJSON *record, const descent_device *device) {
+cJSON *job_describe(const char *command, const cJSON *record, const descent_device *device) {
   cJSON *object = cJSON_Duplicate(record, true);
   const char *name = descent_device_name(device);
   char kind[JOB_DEVICE_SIZE];
   snprintf(kind, sizeof kind, "%.*s", (int)strcspn(name, ":"), name);
   cJSON_DeleteItemFromObjectCaseSensitive(object, "device");
-  if (cJSON_AddStringToObject(object, "the device", kind)) return object;
+  if (cJSON_AddStringToObject(object, "the device", kind) && cJSON_AddStringToObject(object, THE_COMMAND, command))
+    return object;
   cJSON_Delete(object);
   return NULL;
 }

@@ -24,6 +24,7 @@ struct job {
   descent_communicator *communicator; /* NULL: one rank, which exchanges nothing */
   int rank, size;
   double seconds; /* after which a rank counts as lost */
+  bool saves;     /* rank 0 may have something to save where another rank is lost */
 };
 
 /* Where `device` is a range of GPUs and there is no launcher, starts a rank for each: this process becomes mpirun.
@@ -42,9 +43,9 @@ void job_close(struct job *job);
  * Where a rank does not answer, it ends the processes of all ranks. */
 int job_agree(const char *command, const struct job *job, int code);
 
-/* A recorded configuration as job_compare takes it: without what may differ between ranks, and with the kind of the
- * device. NULL: out of memory. The caller deletes it. */
-cJSON *job_describe(const cJSON *record, const descent_device *device);
+/* A recorded configuration as job_compare takes it: without what may differ between ranks, and with the command and the
+ * kind of the device. NULL: out of memory. The caller deletes it. */
+cJSON *job_describe(const char *command, const cJSON *record, const descent_device *device);
 /* Collective: whether every rank describes its work as rank 0 does, in an object of numbers and texts. */
 int job_compare(const char *command, const struct job *job, const cJSON *description);
 

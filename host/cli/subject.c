@@ -77,7 +77,7 @@ int subject_connect(const char *command, const struct launcher *launcher, int ar
 /* The options, the kind of device and the shape of the network, which may come from a file. */
 static int compare(const struct command_syntax *syntax, const struct subject *chosen, const descent_network *network,
                    const descent_device *device) {
-  cJSON *record = options_record(syntax), *object = job_describe(record, device);
+  cJSON *record = options_record(syntax), *object = job_describe(syntax->name, record, device);
   char shape[512];
   bool whole = object != NULL;
   if (whole && network) {

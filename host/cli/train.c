@@ -140,7 +140,7 @@ static int read_and_open(struct training *t) {
 
 /* What must be the same on all ranks and is known here: the options, the shape of the data, the kind of device. */
 static int compare_job(const struct training *t) {
-  cJSON *object = job_describe(t->record, t->device);
+  cJSON *object = job_describe(command, t->record, t->device);
   const bool whole =
       cJSON_AddNumberToObject(object, "the number of rows", (double)descent_dataset_rows(t->data)) &&
       cJSON_AddNumberToObject(object, "the number of inputs", (double)descent_dataset_inputs(t->data)) &&
@@ -512,6 +512,7 @@ int command_train(int argc, char **argv) {
   if (code == OPTIONS_CONTINUE)
     code = job_start(command, &launcher, &t.values.ranks, t.values.device.device, argc, argv);
   if (!is_help) code = job_open(command, &launcher, &t.values.ranks, code, &t.job);
+  t.job.saves = true;
   if (t.job.rank > 0) t.values.quiet = true;
   if (!is_help && code == EXIT_DONE) code = train(&t);
   training_clear(&t);

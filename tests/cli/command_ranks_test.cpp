@@ -196,9 +196,12 @@ TEST_F(CommandRanks, SelfIsOneProcess) {
       expect_one_line(result.err);
       expect_contains(result.err, "--ranks self: runs as one process: start it without mpirun\n");
     }
-    const Result gpus = folder.run(command + Arguments{"--ranks", "self", "--device", "cuda:0-3"});
-    EXPECT_EQ(gpus.code, 2);
-    EXPECT_EQ(gpus.err, name + ": --ranks self: runs as one process: choose one GPU, not --device cuda:0-3\n");
+    for (const std::string ranks : {"self", "off"}) {
+      const Result gpus = folder.run(command + Arguments{"--ranks", ranks, "--device", "cuda:0-3"});
+      EXPECT_EQ(gpus.code, 2);
+      EXPECT_EQ(gpus.err,
+                name + ": --ranks " + ranks + ": each process uses one device: choose one, not --device cuda:0-3\n");
+    }
   }
 }
 

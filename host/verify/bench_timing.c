@@ -287,7 +287,9 @@ descent_status bench_calibrate_inside(struct bench *b, double budget) {
     seconds[i] = clock_seconds() - start;
   }
   const double each = fmax((seconds[2] - seconds[1]) / 4, 1e-9), fit = (budget - (seconds[1] - each)) / each;
-  b->inside_steps = fit < 1 ? 1 : fit > (double)most ? most : (int64_t)fit;
+  /* Rows of few steps, which no disturbance meets, would add up to less than a row of many steps. */
+  const double least = b->by_clock ? (double)b->timings[0].repeat : 1;
+  b->inside_steps = fmax(fit, least) > (double)most ? most : (int64_t)fmax(fit, least);
   TRY(bench_follow(b, DESCENT_OK, &b->inside_steps));
 done:
   return status;

@@ -232,6 +232,7 @@ struct Watch {
   double link = 0;                     /* what measure_link finds; 0: nothing, so the communicator measures */
   int links = 0, link_fails_at = -1;   /* calls of measure_link, and the one that fails */
   double pause = 0;                    /* seconds of each call of time */
+  double alone = 0;                    /* seconds of each range of one operation */
   bool finite = true;
   double least_norm = HUGE_VAL; /* of the gradients that gradient_norm sees */
 };
@@ -288,6 +289,7 @@ backend watching(const backend &table) {
     const bool fails = static_cast<int64_t>(watch.calls.size()) == watch.fails_at;
     watch.calls.push_back({range.first, range.count, n});
     if (fails) return status_set(DESCENT_ERROR_DEVICE, "the device is lost");
+    if (range.count == 1) std::this_thread::sleep_for(std::chrono::duration<double>(watch.alone));
     const descent_status status = watched->run(program, range, steps, n);
     if (status == DESCENT_OK) look(program, range, steps, n);
     return status;
@@ -555,6 +557,29 @@ TEST(BenchRanks, ShowTheWaitForASlowerOneInAllreduce) {
     EXPECT_LT(prompt.row("dense_forward layer 1").seconds, 0.5 * wait);
     EXPECT_GT(prompt.row("allreduce").seconds, 0.7 * wait);
   }
+}
+
+/* Delays that few steps rarely meet are in the rows as often as in the row of the whole step. */
+TEST(BenchRanks, TimeOperationsInAsManyStepsAsTheWhole) {
+  RankThreads ranks(2);
+  std::vector<Call> calls;
+  plan_range part{};
+  const std::vector<Measured> all = measure_ranks(
+      ranks, 2, 2,
+      [&](int rank, const descent_train_options &, double &) {
+        watch.alone = 2e-4; /* so that few steps would fill the time */
+        if (rank == 0) calls = watch.calls, part = watch.micro_batch;
+      },
+      0.3);
+  ASSERT_EQ(all[0].status, DESCENT_OK) << all[0].error;
+  /* Of the last round, from its end: steps by operations, the steps of the whole, and one that restores the buffers. */
+  int64_t by_operations = 0, whole = 0;
+  for (size_t i = calls.size(); i-- > 0 && (whole == 0 || calls[i].count > 1);) {
+    by_operations += calls[i].first == part.first && calls[i].count == 1;
+    whole += calls[i].first == part.first && calls[i].count > 1;
+  }
+  ASSERT_GT(whole, 2);
+  EXPECT_GE(by_operations, std::min<int64_t>(whole - 1, 64)); /* at most 64 */
 }
 
 /* A device that times operations and one that leaves this to the clock would make different calls. */

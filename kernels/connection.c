@@ -31,14 +31,18 @@ descent_status connection_check(const struct connection *c) {
   return module_status(DESCENT_ERROR_DEVICE, "the connection between the ranks failed earlier: start all ranks again");
 }
 
-descent_status connection_sum(const struct connection *c, cudaStream_t stream) {
-  static const char what[] = "the exchange of gradients";
+static descent_status take_sum(struct connection *c, ncclResult_t result) {
+  c->refused = result != ncclSuccess;
+  return c->refused ? nccl_failed(c, "the exchange of gradients", result) : DESCENT_OK;
+}
+
+descent_status connection_sum(struct connection *c, cudaStream_t stream) {
   descent_status status;
   TRY(connection_check(c));
-  NCCL_TRY(c, what, exchange_scatter(&c->exchange, stream));
+  TRY(take_sum(c, exchange_scatter(&c->exchange, stream)));
   launch_next_plainly(); /* NCCL lets the stream wait for streams that it has */
   CUDA_TRY(exchange_add(&c->exchange, stream));
-  NCCL_TRY(c, what, exchange_collect(&c->exchange, stream));
+  TRY(take_sum(c, exchange_collect(&c->exchange, stream)));
   launch_next_plainly();
 done:
   return status;
@@ -415,6 +419,30 @@ done:
 
 bool connection_captures(const struct connection *c) {
   return c->exchange.comm && c->exchange.nccl.version >= NCCL_CAPTURED_VERSION;
+}
+
+descent_status connection_agree(struct connection *c, descent_status captured, bool *all) {
+  enum { FAILED, REFUSED, CAPTURED };
+  const int32_t own = captured == DESCENT_OK ? CAPTURED : c->refused ? REFUSED : FAILED;
+  int32_t answers[RANKS_MOST];
+  descent_status status;
+  *all = false;
+  TRY(c->communicator->gather(c->communicator, &own, sizeof own, answers));
+  if (own == FAILED) return captured;
+  *all = true;
+  for (int r = 0; r < c->exchange.ranks; r++) {
+    if (answers[r] == FAILED)
+      TRY(module_status(DESCENT_ERROR_DEVICE, "rank %d cannot capture the exchange of gradients: see its error", r));
+    *all &= answers[r] == CAPTURED;
+  }
+done:
+  return status;
+}
+
+void connection_tell_captured(struct connection *c, bool captured) {
+  const size_t length = strlen(c->text);
+  snprintf(c->text + length, sizeof c->text - length, "%s",
+           captured ? ", in the step's graph" : ", launched by the host");
 }
 
 descent_status connection_prepare(struct connection *c, const struct backend_device *device,

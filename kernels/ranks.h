@@ -17,7 +17,7 @@ descent_status ranks_prepare(struct rank_sums *sums, const struct backend_device
                              const struct device_buffers *buffers, struct device_memory *memory);
 void ranks_release(struct rank_sums *sums);
 /* As struct plan_allreduce. Through host memory it waits for the stream, and for the other ranks. */
-descent_status ranks_sum(const struct rank_sums *sums, const struct device_buffers *buffers,
-                         const struct plan_allreduce *op, cudaStream_t stream);
+descent_status ranks_sum(struct rank_sums *sums, const struct device_buffers *buffers, const struct plan_allreduce *op,
+                         cudaStream_t stream);
 
 #endif

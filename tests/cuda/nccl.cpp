@@ -2,7 +2,7 @@
  * copied when its stream reaches it, and an exchange is over when all that it receives has arrived. It refuses what
  * NVIDIA's library refuses, and what would wait without end or is undefined there: two ranks on a device, other lengths or
  * types on the two sides, messages outside of a group, messages of a rank to itself without a receipt in the same group,
- * the end of a communicator whose exchanges a graph holds. */
+ * the end of a communicator whose exchanges a graph holds, an exchange that is captured on one side only. */
 #include <dlfcn.h>
 
 #include <chrono>
@@ -36,6 +36,7 @@ enum { DEFAULT_VERSION = 22703 };
 
 struct Message {
   ncclDataType_t type;
+  bool captured;
   std::vector<char> data;
 };
 
@@ -149,7 +150,8 @@ void send(Exchange &exchange) {
   for (const Call &call : exchange.calls) {
     if (call.receives) continue;
     const char *const data = static_cast<const char *>(call.data);
-    comm.clique->sent[{comm.rank, call.peer}].push_back({call.type, std::vector<char>(data, data + call.bytes)});
+    comm.clique->sent[{comm.rank, call.peer}].push_back(
+        {call.type, exchange.captured, std::vector<char>(data, data + call.bytes)});
   }
 }
 
@@ -162,10 +164,11 @@ bool receive(const Exchange &exchange) {
   for (const Call &call : exchange.calls) {
     if (!call.receives) continue;
     std::deque<Message> &queue = comm.clique->sent[{call.peer, comm.rank}];
-    if (queue.front().data.size() != call.bytes || queue.front().type != call.type)
+    const Message &message = queue.front();
+    if (message.data.size() != call.bytes || message.type != call.type || message.captured != exchange.captured)
       comm.error = ncclInvalidUsage;
     else if (controls.loses != comm.device + 1)
-      std::memcpy(call.data, queue.front().data.data(), call.bytes);
+      std::memcpy(call.data, message.data.data(), call.bytes);
     queue.pop_front();
   }
   return comm.error == ncclSuccess;
@@ -178,6 +181,7 @@ int poll(void *context, int begins) {
   const std::lock_guard<std::mutex> locked(lock);
   if (comm.aborted) return 1;
   comm.started += begins;
+  controls.graph_runs += begins != 0 && exchange.captured;
   if (controls.fails == comm.device + 1 && comm.started > controls.after) comm.error = ncclRemoteError;
   if (comm.error != ncclSuccess) return 0;
   if (begins) exchange.sent = false, exchange.begin = std::chrono::steady_clock::now();

@@ -2,7 +2,8 @@
  * copied when its stream reaches it, and an exchange is over when all that it receives has arrived. It refuses what
  * NVIDIA's library refuses, and what would wait without end or is undefined there: two ranks on a device, other lengths or
  * types on the two sides, messages outside of a group, messages of a rank to itself without a receipt in the same group,
- * the end of a communicator whose exchanges a graph holds, an exchange that is captured on one side only. */
+ * messages that arrive in what another of the group uses, the end of a communicator whose exchanges a graph holds, an
+ * exchange that is captured on one side only. */
 #include <dlfcn.h>
 
 #include <chrono>
@@ -218,6 +219,18 @@ bool is_matched(ncclComm_t comm, const std::vector<Call> &calls) {
   return sent.size() == received.size();
 }
 
+/* No message arrives in what another of the group sends or receives. */
+bool is_apart(const std::vector<Call> &calls) {
+  for (const Call &one : calls)
+    for (const Call &other : calls) {
+      const char *const begin = static_cast<const char *>(one.data), *const other_begin =
+                                                                         static_cast<const char *>(other.data);
+      if (&one == &other || (!one.receives && !other.receives)) continue;
+      if (begin < other_begin + other.bytes && other_begin < begin + one.bytes) return false;
+    }
+  return true;
+}
+
 size_t bytes_of(ncclDataType_t type) { return type == ncclFloat32 ? 4 : type == ncclFloat64 ? 8 : 0; }
 
 /* Waits for all ranks, as NVIDIA's library does without end. */
@@ -353,7 +366,11 @@ EXPORTED ncclResult_t ncclGroupEnd() {
   ncclResult_t result = group_error;
   const auto calls = std::move(group);
   group.clear();
+  std::vector<Call> all;
+  for (const auto &part : calls) all.insert(all.end(), part.second.begin(), part.second.end());
+  if (!is_apart(all)) result = ncclInvalidUsage;
   for (const auto &part : calls) {
+    if (result != ncclSuccess) break;
     const cudaStream_t stream = part.first.second;
     const bool captures = runtime.is_capturing(stream) != 0; /* its lock comes before the one here */
     if (!captures) wait_for(controls.slow);

@@ -39,9 +39,12 @@ def find_cublas():
 
 
 def find_nccl():
-    """NVIDIA's library of exchanges: the one named in the environment, the system's, the toolkit's, or PyTorch's."""
+    """NVIDIA's library of exchanges: the one named in the environment, the loader's, the system's, the toolkit's, or
+    PyTorch's."""
     given = os.environ.get("DESCENT_NCCL")
+    searched = [glob.escape(folder) for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
     return (given if given != "off" else None) if given else find(
+        [f"{folder}/libnccl.so.2" for folder in searched] +
         ["/usr/lib/*-linux-gnu/libnccl.so.2", "/usr/lib64/libnccl.so.2", "/usr/local/cuda*/lib64/libnccl.so.2"] +
         [f"{folder}/nvidia/nccl/lib/libnccl.so.2" for folder in sys.path if folder])
 

@@ -4,7 +4,7 @@ import os
 import re
 
 from gpu_machine import ROOT
-from gpu_session import Job, benched, ends_well, exit_text, verified
+from gpu_session import Job, benched, ends_well, exit_text, tests_pass, verified
 
 MICRO_BATCHES = 8
 PRECISIONS = ("fp32", "bf16")
@@ -22,14 +22,22 @@ LATE = '"$@" --ranks self --comm-timeout 1e-9 --out $D/late'
 NO_NCCL = "no libnccl.so.2 is found"
 
 
-def nccl_was_used(code, output):
-    found = re.search(r"to itself, through NCCL (\d[\d.]*)", output)
-    if code:
-        return exit_text(code), {}
-    if found:
-        return "passed", {"nccl": found.group(1)}
-    absent = re.search("NCCL cannot be loaded|DESCENT_NCCL is off", output)
-    return (f"NOT RUN: {NO_NCCL}" if absent else "FAILED: gradients did not pass through NCCL"), {}
+def nccl_was_used(is_found):
+    """Accepts a training whose gradients passed through NCCL, in the step's graph where its version can. is_found: a
+    library is there, so that the host's memory instead is a failure."""
+    def accept(code, output):
+        if code:
+            return exit_text(code), {}
+        found = re.search(r"to itself, through NCCL (\d+)\.(\d+)([\d.]*)(, in the step's graph)?", output)
+        if found:
+            version, in_graph = (int(found.group(1)), int(found.group(2))), found.group(4) is not None
+            result = "passed" if in_graph or version < (2, 9) else "FAILED: the exchange is not in the step's graph"
+            return result, {"nccl": f"{version[0]}.{version[1]}{found.group(3)}", "in_graph": in_graph}
+        why = re.search("(?:NCCL cannot be loaded|DESCENT_NCCL is off).*", output)
+        if why and not is_found:
+            return f"NOT RUN: {NO_NCCL}", {}
+        return f"FAILED: {why.group(0) if why else 'gradients did not pass through NCCL'}", {}
+    return accept
 
 
 def ended_in_time(code, output):
@@ -45,6 +53,8 @@ def benched_with_link(code, output):
     rows = [row for row in figures.get("operations", []) if row["operation"] == "allreduce"]
     if result != "passed" or not rows:
         return (result if result != "passed" else "FAILED: no allreduce was timed"), {}
+    if rows[0]["path"] != "nccl":
+        return f"FAILED: the gradients' path is '{rows[0]['path']}', not nccl", {}
     facts = {"allreduce_seconds": rows[0]["seconds"], "allreduce_floor_seconds": rows[0]["floor_seconds"],
              "link_bandwidth": figures.get("link_bandwidth", 0), "step_seconds": figures["step_seconds"]}
     return ("passed" if facts["link_bandwidth"] > 0 else "FAILED: the link was not measured"), facts
@@ -74,39 +84,48 @@ def ranks_job(machine, name, text, precision, accept=ends_well):
 
 
 def alone_jobs(machine):
-    """One rank that exchanges gradients with itself. Without NCCL they pass through the host's memory: no proof."""
-    jobs = [ranks_job(machine, "one rank to itself: the bytes of one alone", SELF, precision, nccl_was_used)
-            for precision in PRECISIONS]
-    if machine.nccl:
-        jobs.append(ranks_job(machine, "one rank to itself: ended in time", LATE, PRECISIONS[0], ended_in_time))
+    """One rank that exchanges gradients with itself: jobs that tell whether these pass through NCCL, and jobs that
+    prove nothing without it."""
     size = ["--hidden", "8"] if machine.small else ["--hidden", "96,64"]
-    jobs.append(machine.ours("one rank to itself: verify", "descent", [
-        "verify", "--ranks", "self", "--micro-batches", "2", "--device", "cuda:0", *size], accept=verified))
-    return jobs
+    told = [ranks_job(machine, "one rank to itself: the bytes of one alone", SELF, precision,
+                      nccl_was_used(machine.nccl is not None)) for precision in PRECISIONS]
+    return told, [
+        ranks_job(machine, "one rank to itself: ended in time", LATE, PRECISIONS[0], ended_in_time),
+        machine.ours("one rank to itself: aborted", "cuda_module_test", ["--gtest_filter=*AConnection*"],
+                     accept=tests_pass),
+        machine.ours("one rank to itself: verify", "descent", [
+            "verify", "--ranks", "self", "--micro-batches", "2", "--device", "cuda:0", *size], accept=verified)]
 
 
-def run_alone(session, machine, end):
-    session.check_all(alone_jobs(machine), end, 3)
+def bench_job(machine):
     shape = (["--hidden", "8", "--batch-size", "64", "--seconds", "0.01"] if machine.small else
              ["--hidden", "1024,1024", "--batch-size", "4096", "--seconds", "1"])
-    name = "one rank to itself: bench"
-    job = machine.ours(name, "descent", ["bench", "--json", "--ranks", "self", "--micro-batches", "2", "--device",
-                                         "cuda:0", "--precision", "bf16", *shape], accept=benched_with_link)
-    if machine.nccl:
-        session.check_all([job], end)  # alone: it measures
-    elif session.wants(name):
-        session.check(name, f"NOT RUN: {NO_NCCL}")
+    return machine.ours("one rank to itself: bench", "descent", [
+        "bench", "--json", "--ranks", "self", "--micro-batches", "2", "--device", "cuda:0", "--precision", "bf16",
+        *shape], accept=benched_with_link)
+
+
+def leave_out(session, jobs, why):
+    for job in jobs:
+        if session.wants(job.name):
+            session.check(job.name, f"NOT RUN: {why}")
 
 
 def run_ranks(session, machine, end):
-    jobs = [ranks_job(machine, "micro-batches, twice: the same bytes", TWICE, precision) for precision in PRECISIONS]
+    """Two ranks come last: they take turns on the GPU, which is slow."""
+    twice = [ranks_job(machine, "micro-batches, twice: the same bytes", TWICE, precision) for precision in PRECISIONS]
     two = [ranks_job(machine, "two ranks on one GPU: the bytes of one rank", TWO_RANKS, precision)
            for precision in PRECISIONS]
+    told, others = alone_jobs(machine)
+    session.check_all(twice + told + (others if machine.nccl else []), end, 4)
+    if machine.nccl:
+        session.check_all([bench_job(machine)], end)  # alone: it measures
+    else:
+        leave_out(session, [*others, bench_job(machine)], NO_NCCL)
     missing = None if machine.mpirun else "mpirun is not installed"
     if not os.path.exists(machine.mpi_module):
         missing = "the build has no libdescent_mpi.so"
-    session.check_all(jobs if missing else jobs + two, end, len(jobs + two))
-    for job in two if missing else []:
-        if session.wants(job.name):
-            session.check(job.name, f"NOT RUN: {missing}")
-    run_alone(session, machine, end)
+    if missing:
+        leave_out(session, two, missing)
+    else:
+        session.check_all(two, end, len(two))

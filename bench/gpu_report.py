@@ -44,7 +44,7 @@ QUESTIONS = (
      ("the same bytes", "graphs, streaming", "resumed from"), "--stage 1 --only tests"),
     ("Micro-batches: the same bytes twice, and by two ranks that share the GPU", ("micro-batches, twice", "two ranks"),
      "--stage 1 --only ranks"),
-    ("NCCL, one rank to itself: the bytes of one alone, verified, timed with its link, ended by the time limit",
+    ("NCCL, one rank to itself: the bytes of one alone, verified, timed with its link, ended by the time limit, aborted",
      ("one rank to itself",), "--stage 1 --only ranks"),
     ("memcheck and racecheck find nothing in the module's own kernels", ("memcheck", "racecheck"),
      "--stage 1 --only sanitizers"),

@@ -31,14 +31,18 @@ descent_status connection_check(const struct connection *c) {
   return module_status(DESCENT_ERROR_DEVICE, "the connection between the ranks failed earlier: start all ranks again");
 }
 
-descent_status connection_sum(const struct connection *c, cudaStream_t stream) {
-  static const char what[] = "the exchange of gradients";
+static descent_status take_sum(struct connection *c, ncclResult_t result) {
+  c->refused = result != ncclSuccess;
+  return c->refused ? nccl_failed(c, "the exchange of gradients", result) : DESCENT_OK;
+}
+
+descent_status connection_sum(struct connection *c, cudaStream_t stream) {
   descent_status status;
   TRY(connection_check(c));
-  NCCL_TRY(c, what, exchange_scatter(&c->exchange, stream));
+  TRY(take_sum(c, exchange_scatter(&c->exchange, stream)));
   launch_next_plainly(); /* NCCL lets the stream wait for streams that it has */
   CUDA_TRY(exchange_add(&c->exchange, stream));
-  NCCL_TRY(c, what, exchange_collect(&c->exchange, stream));
+  TRY(take_sum(c, exchange_collect(&c->exchange, stream)));
   launch_next_plainly();
 done:
   return status;
@@ -277,7 +281,7 @@ static void find_facts(const struct connection *c, struct rank_facts *facts) {
  * done. */
 struct attempt {
   struct limited_call call; /* first */
-  struct exchange exchange; /* a copy, without what others may free; `comm` once it is made */
+  struct exchange exchange; /* a copy, with scratch as gradients and loss; `comm` once it is made */
   ncclUniqueId id;
   int ordinal;
   cudaStream_t stream;
@@ -301,27 +305,39 @@ static void connect_ranks(struct limited_call *call) {
   if (may_continue(attempt)) attempt->result = exchange_collect(e, attempt->stream);
 }
 
+static void free_attempt(struct attempt *attempt) {
+  if (!attempt) return;
+  if (attempt->stream) (void)cudaStreamDestroy(attempt->stream);
+  device_memory_free(attempt->exchange.gradients); /* waits for the device */
+  free(attempt);
+}
+
 /* On the thread that was left. */
 static void release_attempt(struct limited_call *call) {
   struct attempt *const attempt = (struct attempt *)call;
   if (attempt->exchange.comm) (void)attempt->exchange.nccl.ncclCommAbort(attempt->exchange.comm);
-  (void)cudaStreamDestroy(attempt->stream);
   device_memory_free(attempt->exchange.received);
   device_memory_free(attempt->exchange.losses);
-  free(attempt);
+  free_attempt(attempt);
 }
 
-/* The attempt exchanges scratch memory, whose values do not matter, on a separate stream: it may outlive the rest. */
-static descent_status prepare_attempt(const struct connection *c, struct attempt *attempt, const ncclUniqueId *id) {
-  const bool is_alone = c->exchange.ranks == 1;
+/* The attempt exchanges scratch memory on a separate stream: it may outlive the rest. What it sends lies apart from what it
+ * receives, as NCCL requires. */
+static descent_status prepare_attempt(const struct connection *c, struct attempt **made) {
+  const int64_t floats = c->exchange.ranks * c->exchange.width; /* at least n; the loss behind it is aligned */
+  struct attempt *const attempt = *made = module_allocate(1, sizeof *attempt, "the connection of the ranks");
+  struct device_memory memory = {0};
   descent_status status = DESCENT_OK;
+  if (!attempt) return DESCENT_ERROR_MEMORY;
   attempt->call = (struct limited_call){.run = connect_ranks, .release = release_attempt};
   attempt->exchange = c->exchange;
-  attempt->exchange.gradients = c->exchange.received + (is_alone ? c->exchange.width : 0);
-  attempt->exchange.loss = c->exchange.losses + (is_alone ? 1 : c->exchange.rank);
-  attempt->id = *id;
+  attempt->exchange.gradients = NULL;
   attempt->ordinal = c->device->ordinal;
   CUDA_TRY(cudaStreamCreateWithFlags(&attempt->stream, cudaStreamNonBlocking));
+  memory.stream = attempt->stream;
+  TRY(device_memory_take(&memory, floats * (int64_t)sizeof(float) + (int64_t)sizeof(double), "connecting the ranks",
+                         (void **)&attempt->exchange.gradients));
+  attempt->exchange.loss = (double *)(void *)(attempt->exchange.gradients + floats);
 done:
   return status;
 }
@@ -342,9 +358,8 @@ done:
 }
 
 /* Takes over the attempt. */
-static descent_status connect_in_time(struct connection *c, struct attempt *attempt, const ncclUniqueId *id) {
+static descent_status connect_in_time(struct connection *c, struct attempt *attempt) {
   descent_status status = DESCENT_OK;
-  TRY(prepare_attempt(c, attempt, id));
   switch (limited_run(&attempt->call, c->communicator->seconds)) {
     case LIMITED_LEFT: return leave(c);
     case LIMITED_NOT_STARTED:
@@ -360,8 +375,7 @@ static descent_status connect_in_time(struct connection *c, struct attempt *atte
 done:
   if (status != DESCENT_OK) c->failed = c->communicator->broken = true; /* the others wait for this rank */
   if (status != DESCENT_OK && c->exchange.comm) give_up(c);
-  if (attempt->stream) (void)cudaStreamDestroy(attempt->stream);
-  free(attempt);
+  free_attempt(attempt);
   return status;
 }
 
@@ -373,11 +387,11 @@ struct invitation {
 
 static descent_status connect_all(struct connection *c, struct invitation *all) {
   const int size = c->exchange.ranks;
-  struct attempt *attempt = module_allocate(1, sizeof *attempt, "the connection of the ranks");
-  struct invitation own = {.accepts = attempt != NULL};
+  struct attempt *attempt;
+  descent_status status = prepare_attempt(c, &attempt);
+  struct invitation own = {.accepts = status == DESCENT_OK};
   ncclResult_t result = ncclSuccess;
   bool all_accept = true;
-  descent_status status = attempt ? DESCENT_OK : DESCENT_ERROR_MEMORY;
   if (c->exchange.rank == 0) result = c->exchange.nccl.ncclGetUniqueId(&own.id);
   if (result != ncclSuccess) {
     own.accepts = 0;
@@ -386,11 +400,11 @@ static descent_status connect_all(struct connection *c, struct invitation *all) 
   const descent_status gathered = c->communicator->gather(c->communicator, &own, sizeof own, all);
   for (int r = 0; r < size; r++) all_accept &= all[r].accepts != 0;
   if (gathered != DESCENT_OK || !all_accept) {
-    free(attempt);
+    free_attempt(attempt);
     return gathered != DESCENT_OK ? gathered : status;
   }
-  const ncclUniqueId id = all[0].id;
-  return connect_in_time(c, attempt, &id);
+  attempt->id = all[0].id;
+  return connect_in_time(c, attempt);
 }
 
 descent_status connection_open(struct connection *c) {
@@ -417,10 +431,34 @@ bool connection_captures(const struct connection *c) {
   return c->exchange.comm && c->exchange.nccl.version >= NCCL_CAPTURED_VERSION;
 }
 
+descent_status connection_agree(struct connection *c, descent_status captured, bool *all) {
+  enum { FAILED, REFUSED, CAPTURED };
+  const int32_t own = captured == DESCENT_OK ? CAPTURED : c->refused ? REFUSED : FAILED;
+  int32_t answers[RANKS_MOST];
+  descent_status status;
+  *all = false;
+  TRY(c->communicator->gather(c->communicator, &own, sizeof own, answers));
+  if (own == FAILED) return captured;
+  *all = true;
+  for (int r = 0; r < c->exchange.ranks; r++) {
+    if (answers[r] == FAILED)
+      TRY(module_status(DESCENT_ERROR_DEVICE, "rank %d cannot capture the exchange of gradients: see its error", r));
+    *all &= answers[r] == CAPTURED;
+  }
+done:
+  return status;
+}
+
+void connection_tell_captured(struct connection *c, bool captured) {
+  const size_t length = strlen(c->text);
+  snprintf(c->text + length, sizeof c->text - length, "%s",
+           captured ? ", in the step's graph" : ", launched by the host");
+}
+
 descent_status connection_prepare(struct connection *c, const struct backend_device *device,
                                   struct descent_communicator *communicator, float *gradients, int64_t n, double *loss,
                                   struct device_memory *memory) {
-  const int64_t size = communicator_size(communicator), slices = size > 1 ? size : 2;
+  const int64_t size = communicator_size(communicator);
   struct exchange *const e = &c->exchange;
   descent_status status = DESCENT_OK;
   c->device = device;
@@ -437,9 +475,9 @@ descent_status connection_prepare(struct connection *c, const struct backend_dev
     e->nccl = (struct nccl){0};
     goto done;
   }
-  TRY(device_memory_take(memory, slices * e->width * (int64_t)sizeof *e->received, "gradients of other ranks",
+  TRY(device_memory_take(memory, size * e->width * (int64_t)sizeof *e->received, "gradients of other ranks",
                          (void **)&e->received));
-  TRY(device_memory_take(memory, slices * (int64_t)sizeof *e->losses, "losses of other ranks", (void **)&e->losses));
+  TRY(device_memory_take(memory, size * (int64_t)sizeof *e->losses, "losses of other ranks", (void **)&e->losses));
   for (int i = 0; i < EXCHANGES; i++) {
     CUDA_TRY(cudaEventCreateWithFlags(&c->reached[i], cudaEventDisableTiming));
     CUDA_TRY(cudaEventCreateWithFlags(&c->passed[i], cudaEventDisableTiming));

@@ -159,23 +159,44 @@ done:
   return status;
 }
 
-/* Captures the ranges that run_prepare could not. One that cannot be captured is launched operation by operation. */
+descent_status run_capture_exchange(struct backend_program *program, struct plan_range range,
+                                    const struct lower_marks *marks, cudaGraphExec_t *graph) {
+  struct connection *const connection = &program->ranks.connection;
+  bool all;
+  descent_status status;
+  *graph = NULL;
+  if (!connection_captures(connection)) return DESCENT_OK;
+  connection->refused = false;
+  const descent_status captured = run_capture(program, range, 1, marks, graph);
+  connection_holds(connection, graph); /* a failed gather gives the connection up */
+  TRY(connection_agree(connection, captured, &all));
+  if (all || !*graph) goto done;
+  CUDA_TRY(cudaGraphExecDestroy(*graph));
+  *graph = NULL;
+done:
+  if (!*graph) connection_forgets(connection, graph);
+  return status;
+}
+
+/* Captures the ranges that run_prepare could not. */
 descent_status run_connect(struct backend_program *program) {
   struct plan_range ranges[GRAPHS];
   struct connection *const connection = &program->ranks.connection;
+  bool captured = true;
   descent_status status = DESCENT_OK;
   if (!communicator_exchanges(program->plan->communicator)) return DESCENT_OK;
   TRY(connection_open(connection));
   program->sources.exchange = connection->text;
-  if (!connection_captures(connection)) return DESCENT_OK;
+  if (!connection->exchange.comm) return DESCENT_OK;
   list_ranges(program->plan, ranges);
   for (int i = 0; i < GRAPHS; i++) {
     struct step_graph *const g = &program->graphs[i];
     if (!lower_has(program->plan, ranges[i], OP_ALLREDUCE)) continue;
-    if (run_capture(program, ranges[i], 1, NULL, &g->one) != DESCENT_OK) continue;
+    TRY(run_capture_exchange(program, ranges[i], NULL, &g->one));
     g->range = ranges[i];
-    connection_holds(connection, &g->one);
+    captured &= g->one != NULL;
   }
+  connection_tell_captured(connection, captured);
 done:
   return status;
 }

@@ -42,6 +42,10 @@ descent_status run_values(struct backend_program *program);
 /* Captures `steps` consecutive steps of the range, at its captured number of rows. */
 descent_status run_capture(struct backend_program *program, struct plan_range range, int64_t steps,
                            const struct lower_marks *marks, cudaGraphExec_t *result);
+/* Collective. Captures one step of a range with the sum over ranks; *graph is NULL where NCCL does not take this sum into a
+ * graph on every rank, so that it is launched operation by operation on all. The connection holds the graph. */
+descent_status run_capture_exchange(struct backend_program *program, struct plan_range range,
+                                    const struct lower_marks *marks, cudaGraphExec_t *graph);
 /* Launches n queued steps of the range. *stopped: no further steps must be launched. */
 typedef descent_status launch_steps(struct backend_program *program, struct plan_range range,
                                     const struct plan_step *steps, int64_t n, bool *stopped, void *context);

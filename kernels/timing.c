@@ -63,21 +63,15 @@ done:
   return status;
 }
 
-/* A graph that holds the sum over ranks must not outlive its connection. */
 static descent_status capture(struct backend_program *program, struct range_timing *timing) {
-  struct connection *const connection = &program->ranks.connection;
-  const bool exchanges = lower_has(program->plan, timing->range, OP_ALLREDUCE);
-  descent_status status = DESCENT_OK;
-  timing->marks.flags = cudaEventRecordDefault;
-  if (exchanges && !connection_captures(connection)) return DESCENT_OK;
+  descent_status status;
   timing->marks.flags = cudaEventRecordExternal; /* the host reads them */
-  status = run_capture(program, timing->range, 1, &timing->marks, &timing->graph);
-  if (!exchanges) return status;
-  if (status == DESCENT_OK)
-    connection_holds(connection, &timing->graph);
-  else
-    timing->marks.flags = cudaEventRecordDefault;
-  return DESCENT_OK;
+  if (!lower_has(program->plan, timing->range, OP_ALLREDUCE))
+    return run_capture(program, timing->range, 1, &timing->marks, &timing->graph);
+  TRY(run_capture_exchange(program, timing->range, &timing->marks, &timing->graph));
+  if (!timing->graph) timing->marks.flags = cudaEventRecordDefault;
+done:
+  return status;
 }
 
 static void release_graph(struct backend_program *program, struct range_timing *timing) {

@@ -52,10 +52,11 @@ case $1 in
     case " $* " in *" --fusion on "*) [ -n "$layers" ] || echo "fused: loss  0.5 of its bound" ;; esac
     echo "3 operations on cuda:0 against reference: 0 failed" ;;
   bench)
-    path=cublaslt step=1e-3 sum=
+    path=cublaslt step=1e-3 sum= through=nccl
+    case " $FAKE " in *" nccl=host "*) through="host memory" ;; esac
     case " $what  $FAKE " in
       *" allreduce=missing "*) ;;
-      " self "*) sum='{"operation": "allreduce", "path": "", "seconds": 1e-5, "floor_seconds": 1e-5},' ;;
+      " self "*) sum='{"operation": "allreduce", "path": "'$through'", "seconds": 1e-5, "floor_seconds": 1e-5},' ;;
     esac
     case " $* " in *" --fusion on "*) [ -n "$layers" ] || path="fused step 1" step=5e-4 ;; esac
     echo '{"device": "fake", "step_seconds": '$step', "gemm_seconds": 5e-4, "peak_flops": 1e12, "batch_size": 1000,
@@ -75,8 +76,12 @@ case $1 in
       " late "*" late=crashed "*) echo "NCCL has not connected them within 1e-09 s"; exit 139 ;;
       " late "*) echo "NCCL has not connected them within 1e-09 s"; exit 4 ;;
       " self "*" nccl=missing "*) echo "gradients of 1 rank, to itself, through host memory: NCCL cannot be loaded" ;;
+      " self "*" nccl=damaged "*)
+        echo "gradients of 1 rank, to itself, through host memory: NCCL cannot be loaded: invalid ELF header" ;;
       " self "*" nccl=unused "*) echo "gradients of 1 rank, to itself, through host memory: another reason" ;;
-      " self "*) echo "gradients of 1 rank, to itself, through NCCL 2.27.3" ;;
+      " self "*" nccl=old "*) echo "gradients of 1 rank, to itself, through NCCL 2.8.4, launched by the host" ;;
+      " self "*" nccl=uncaptured "*) echo "gradients of 1 rank, to itself, through NCCL 2.9.6, launched by the host" ;;
+      " self "*) echo "gradients of 1 rank, to itself, through NCCL 2.27.3, in the step's graph" ;;
     esac
     [ -z "$log" ] || printf '{"seconds": 1}\n{"seconds": 2}\n' >"$log"
     [ -z "$kept" ] || { mkdir -p "$kept"; echo 12345 >"$kept/step"; } ;;
@@ -236,7 +241,15 @@ CASES = [
     ("one rank to itself fails", 1, "self=fail", ["one rank to itself"], "exit code 3"),
     ("one rank to itself gives another model", 1, "self=differs", ["one rank to itself: the bytes"], "exit code 1"),
     ("gradients do not pass through NCCL", 1, "nccl=unused", ["one rank to itself: the bytes"], "did not pass"),
-    ("no NCCL", 1, "nccl=missing", ["one rank to itself: the bytes", "one rank to itself: bench"], "NOT RUN: no libnccl"),
+    ("an exchange is not in the graph", 1, "nccl=uncaptured", ["one rank to itself: the bytes"],
+     "not in the step's graph"),
+    ("NCCL is too old for graphs", 1, "nccl=old", [], ""),
+    ("NCCL cannot be loaded", 1, "nccl=damaged", ["one rank to itself: the bytes"],
+     "FAILED: NCCL cannot be loaded: invalid"),
+    ("gradients are timed through host memory", 1, "nccl=host", ["one rank to itself: bench"], "not nccl"),
+    ("no NCCL", 1, "nccl=missing",
+     [f"one rank to itself: {what}" for what in ("the bytes", "ended", "aborted", "verify", "bench")],
+     "NOT RUN: no libnccl"),
     ("a time limit is ignored", 1, "late=ignored", ["one rank to itself: ended in time"], "did not end it"),
     ("a time limit ends in a crash", 1, "late=crashed", ["one rank to itself: ended in time"], "exit code 139"),
     ("a time limit ends in another way", 1, "late=fail", ["one rank to itself: ended in time"], "exit code 3"),
@@ -556,6 +569,28 @@ def log_is_full(world):
     return "the log is full", [] if fits else [f"said {said}"], ""
 
 
+def nccl_is_found(world):
+    """In the folders of the loader, in their order; the environment's own name for it comes first."""
+    sys.path.insert(0, BENCH)
+    import gpu_machine
+    folders = [os.path.join(world, name) for name in ("empty", "[nccl]", "later")]
+    for folder in folders:
+        os.makedirs(folder)
+    for folder in folders[1:]:
+        write(os.path.join(folder, "libnccl.so.2"), "")
+    kept, problems = dict(os.environ), []
+    try:
+        os.environ["LD_LIBRARY_PATH"] = ":".join(folders)
+        for given, wanted in (("", os.path.join(folders[1], "libnccl.so.2")), ("off", None), ("/a/b.so", "/a/b.so")):
+            os.environ["DESCENT_NCCL"] = given
+            if gpu_machine.find_nccl() != wanted:
+                problems.append(f"DESCENT_NCCL={given}: found {gpu_machine.find_nccl()}")
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
+    return "NCCL is found", problems, ""
+
+
 def report(folder, *arguments):
     done = subprocess.run([sys.executable, os.path.join(folder, "bench", "gpu_report.py"), *arguments],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -621,7 +656,7 @@ def with_scripts():
     failures = Failures()
     with tempfile.TemporaryDirectory() as world:
         make_world(world)
-        for run in (tools_refuse, log_is_full):
+        for run in (tools_refuse, log_is_full, nccl_is_found):
             failures.show(*run(world))
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             runs = [pool.submit(run_case, world, case) for case in CASES]

@@ -2,7 +2,8 @@
  * copied when its stream reaches it, and an exchange is over when all that it receives has arrived. It refuses what
  * NVIDIA's library refuses, and what would wait without end or is undefined there: two ranks on a device, other lengths or
  * types on the two sides, messages outside of a group, messages of a rank to itself without a receipt in the same group,
- * the end of a communicator whose exchanges a graph holds. */
+ * messages that arrive in what another of the group uses, the end of a communicator whose exchanges a graph holds, an
+ * exchange that is captured on one side only. */
 #include <dlfcn.h>
 
 #include <chrono>
@@ -36,6 +37,7 @@ enum { DEFAULT_VERSION = 22703 };
 
 struct Message {
   ncclDataType_t type;
+  bool captured;
   std::vector<char> data;
 };
 
@@ -149,7 +151,8 @@ void send(Exchange &exchange) {
   for (const Call &call : exchange.calls) {
     if (call.receives) continue;
     const char *const data = static_cast<const char *>(call.data);
-    comm.clique->sent[{comm.rank, call.peer}].push_back({call.type, std::vector<char>(data, data + call.bytes)});
+    comm.clique->sent[{comm.rank, call.peer}].push_back(
+        {call.type, exchange.captured, std::vector<char>(data, data + call.bytes)});
   }
 }
 
@@ -162,10 +165,11 @@ bool receive(const Exchange &exchange) {
   for (const Call &call : exchange.calls) {
     if (!call.receives) continue;
     std::deque<Message> &queue = comm.clique->sent[{call.peer, comm.rank}];
-    if (queue.front().data.size() != call.bytes || queue.front().type != call.type)
+    const Message &message = queue.front();
+    if (message.data.size() != call.bytes || message.type != call.type || message.captured != exchange.captured)
       comm.error = ncclInvalidUsage;
     else if (controls.loses != comm.device + 1)
-      std::memcpy(call.data, queue.front().data.data(), call.bytes);
+      std::memcpy(call.data, message.data.data(), call.bytes);
     queue.pop_front();
   }
   return comm.error == ncclSuccess;
@@ -178,6 +182,7 @@ int poll(void *context, int begins) {
   const std::lock_guard<std::mutex> locked(lock);
   if (comm.aborted) return 1;
   comm.started += begins;
+  controls.graph_runs += begins != 0 && exchange.captured;
   if (controls.fails == comm.device + 1 && comm.started > controls.after) comm.error = ncclRemoteError;
   if (comm.error != ncclSuccess) return 0;
   if (begins) exchange.sent = false, exchange.begin = std::chrono::steady_clock::now();
@@ -212,6 +217,18 @@ bool is_matched(ncclComm_t comm, const std::vector<Call> &calls) {
     controls.in_place += sent[i] == received[i];
   }
   return sent.size() == received.size();
+}
+
+/* No message arrives in what another of the group sends or receives. */
+bool is_apart(const std::vector<Call> &calls) {
+  for (const Call &one : calls)
+    for (const Call &other : calls) {
+      const char *const begin = static_cast<const char *>(one.data), *const other_begin =
+                                                                         static_cast<const char *>(other.data);
+      if (&one == &other || (!one.receives && !other.receives)) continue;
+      if (begin < other_begin + other.bytes && other_begin < begin + one.bytes) return false;
+    }
+  return true;
 }
 
 size_t bytes_of(ncclDataType_t type) { return type == ncclFloat32 ? 4 : type == ncclFloat64 ? 8 : 0; }
@@ -263,6 +280,7 @@ EXPORTED ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
 
 EXPORTED ncclResult_t ncclCommInitRank(ncclComm_t *comm, int size, ncclUniqueId id, int rank) {
   const int device = current_device(RUNTIME);
+  wait_for(0.01); /* so that a time limit of next to nothing ends first; NVIDIA's library takes longer */
   std::unique_lock<std::mutex> locked(lock);
   const auto found = cliques.find(id.internal);
   if (found == cliques.end() || rank < 0 || rank >= size) return ncclInvalidArgument;
@@ -349,7 +367,11 @@ EXPORTED ncclResult_t ncclGroupEnd() {
   ncclResult_t result = group_error;
   const auto calls = std::move(group);
   group.clear();
+  std::vector<Call> all;
+  for (const auto &part : calls) all.insert(all.end(), part.second.begin(), part.second.end());
+  if (!is_apart(all)) result = ncclInvalidUsage;
   for (const auto &part : calls) {
+    if (result != ncclSuccess) break;
     const cudaStream_t stream = part.first.second;
     const bool captures = runtime.is_capturing(stream) != 0; /* its lock comes before the one here */
     if (!captures) wait_for(controls.slow);

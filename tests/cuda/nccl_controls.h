@@ -22,6 +22,7 @@ struct emulated_nccl {
   int released;                       /* emulated_nccl_release() has been called */
   long long groups;                   /* exchanges that were enqueued */
   long long captured;                 /* of them, into graphs */
+  long long graph_runs;               /* of exchanges, in graphs */
   long long in_place;                 /* messages from a place to the same one, which NVIDIA's library leaves out */
   long long live;                     /* communicators that exist */
   long long aborted, destroyed;

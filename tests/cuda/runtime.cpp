@@ -79,10 +79,10 @@ struct Settings {
   unsigned long long memory = 8ULL << 30, allocation = 0, launch = 0, fault = 0, devices = 1, driver = CUDART_VERSION;
   unsigned long long context = 0, late = 0, guess = 0, seed = 1, busy = 0, mig = 0, nvml = 1, cublas = 1, code = 1;
   unsigned long long major = 9, processors = 2, cluster = 16, ptx = 90, load = 0, own = 0;
-  unsigned long long slow = 0;
+  unsigned long long slow = 0, capture = 0;
 } settings;
 struct {
-  unsigned long long allocations, launches, kernels, contexts, loads;
+  unsigned long long allocations, launches, kernels, contexts, loads, instances;
   long long choices;
   cudaError_t last, sticky;
   bool configured, failed;
@@ -392,7 +392,8 @@ void emulate_configure(const char *text) {
                {"ptx", &settings.ptx},
                {"load", &settings.load},
                {"own", &settings.own},
-               {"slow", &settings.slow}};
+               {"slow", &settings.slow},
+               {"capture", &settings.capture}};
   settings = Settings();
   now = {};
   now.configured = true;
@@ -864,6 +865,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
   BEGIN(false);
+  REFUSE(goes_wrong(&now.instances, settings.capture), cudaErrorInvalidValue);
   *exec = new CUgraphExec_st{std::make_shared<std::vector<Node>>(graph->nodes), graph->records};
   live++;
   return cudaSuccess;

@@ -33,9 +33,10 @@ TEST_F(Nccl, OneRankThatExchangesWithItselfHasTheBytesOfOneThatDoesNot) {
         const Self self;
         const Fitted fitted = fit(c, "cuda", self.get(), micro_batches);
         expect_equal(alone, {fitted});
-        EXPECT_TRUE(ends_with(fitted.placement, version == 2708
-                                                    ? "gradients of 1 rank, to itself, through NCCL 2.7.8"
-                                                    : "gradients of 1 rank, to itself, through NCCL 2.27.3"))
+        EXPECT_TRUE(ends_with(fitted.placement,
+                              version == 2708
+                                  ? "gradients of 1 rank, to itself, through NCCL 2.7.8, launched by the host"
+                                  : "gradients of 1 rank, to itself, through NCCL 2.27.3, in the step's graph"))
             << fitted.placement;
         /* Two to connect; then two in each of two graphs, or two for each of 12 steps. */
         EXPECT_EQ(nccl->captured, version == 2708 ? 0 : 4);
@@ -266,7 +267,7 @@ TEST_F(Nccl, TheSumOverRanksIsTimedInsideAStep) {
     int version, uncapturable;
   } ways[] = {{"captured", DESCENT_EMULATED_NCCL, 22703, 0},
               {"launched", DESCENT_EMULATED_NCCL, 2804, 0},
-              {"launched on one rank", DESCENT_EMULATED_NCCL, 22703, 1},
+              {"cannot be captured on one rank", DESCENT_EMULATED_NCCL, 22703, 1},
               {"host memory", "off", 0, 0}};
   for (const auto &way : ways)
     for (const int ranks : {1, 2}) {
@@ -274,6 +275,7 @@ TEST_F(Nccl, TheSumOverRanksIsTimedInsideAStep) {
       setenv("DESCENT_NCCL", way.nccl, 1);
       for (int &given : nccl->version) given = way.version;
       nccl->uncapturable = way.uncapturable;
+      nccl->graph_runs = 0;
       Bytes states[2][2];
       for (const bool timed : {false, true})
         connected(ranks, 60, [&](int rank, descent_communicator *, Training &training) {
@@ -284,6 +286,7 @@ TEST_F(Nccl, TheSumOverRanksIsTimedInsideAStep) {
           for (const double seconds : times.operations) EXPECT_GT(seconds, 0);
           for (const double seconds : times.products) EXPECT_EQ(seconds, 0);
         });
+      EXPECT_EQ(nccl->graph_runs, strcmp(way.what, "captured") == 0 ? 2 * 2 * 3 * ranks : 0) << "of three steps, twice";
       for (int rank = 0; rank < ranks; rank++) expect_same(states[true][rank], states[false][rank]);
       if (HasFailure()) return;
     }

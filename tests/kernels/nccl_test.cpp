@@ -163,7 +163,8 @@ TEST_F(Nccl, TrainingsHaveTheBytesOfOneRank) {
       const std::vector<Fitted> all = fit_on(ranks, c, 8);
       expect_equal(one, all);
       for (const Fitted &fitted : all)
-        EXPECT_TRUE(ends_with(fitted.placement, "gradients of " + std::to_string(ranks) + " ranks through NCCL 2.27.3"))
+        EXPECT_TRUE(ends_with(fitted.placement, "gradients of " + std::to_string(ranks) +
+                                                    " ranks through NCCL 2.27.3, in the step's graph"))
             << fitted.placement;
     }
     EXPECT_GT(nccl->groups, 0);
@@ -180,12 +181,13 @@ TEST_F(Nccl, IsPartOfAGraphFromItsVersion29On) {
   for (const int version : {2708, 2804, 20906, 22703}) {
     SCOPED_TRACE(version);
     for (int &given : nccl->version) given = version;
-    nccl->groups = nccl->captured = 0;
+    nccl->groups = nccl->captured = nccl->graph_runs = 0;
     expect_equal(one, fit_on(2, cases[0], 2));
     /* Captured: two groups on two ranks, for finish and for finish_with_statistics, and those of connecting. Else two
      * for each of 12 steps. */
     EXPECT_EQ(nccl->captured, version < 20900 ? 0 : 8);
     EXPECT_EQ(nccl->groups, version < 20900 ? 4 * (1 + 12) : 8 + 4);
+    EXPECT_EQ(nccl->graph_runs, version < 20900 ? 0 : 4 * 12);
   }
 }
 
@@ -301,11 +303,37 @@ TEST_F(Nccl, TheLimitIsNotOneOfTheRanksOwnWork) {
   });
 }
 
-TEST_F(Nccl, AnExchangeThatCannotBeCapturedIsLaunchedPlainly) {
+TEST_F(Nccl, AnExchangeThatOneRankCannotCaptureIsLaunchedPlainlyOnAll) {
   const Fitted one = fit(cases[0], "cuda", nullptr, 2);
   nccl->uncapturable = 2;
-  expect_equal(one, fit_on(2, cases[0], 2));
-  EXPECT_EQ(nccl->captured, 4) << "those of the other rank";
+  const std::vector<Fitted> ranks = fit_on(2, cases[0], 2);
+  expect_equal(one, ranks);
+  EXPECT_EQ(nccl->captured, 4) << "tried by the other rank";
+  EXPECT_EQ(nccl->graph_runs, 0);
+  for (const Fitted &fitted : ranks)
+    EXPECT_TRUE(ends_with(fitted.placement, "through NCCL 2.27.3, launched by the host")) << fitted.placement;
+}
+
+/* A capture that the exchange is not to blame for. */
+TEST_F(Nccl, ACaptureThatFailsOnOneRankEndsAll) {
+  RankThreads all(2, kLimit);
+  all.run([&](int rank, descent_communicator *communicator) {
+    Training training(cases[0]);
+    training.micro_batches = 2;
+    training.options.ranks.communicator = communicator;
+    ASSERT_EQ(training.open(device_of(rank).c_str()), DESCENT_OK) << descent_last_error();
+    double none = 0, both[2];
+    ASSERT_EQ(communicator_gather(communicator, &none, sizeof none, both), DESCENT_OK);
+    if (rank == 0) emulation.configure("devices=8,capture=1");
+    ASSERT_EQ(communicator_gather(communicator, &none, sizeof none, both), DESCENT_OK);
+    EXPECT_EQ(program_connect(&training.program), DESCENT_ERROR_DEVICE);
+    const std::string error = descent_last_error();
+    EXPECT_TRUE(error.find("cannot capture the exchange of gradients: see its error") != std::string::npos ||
+                error.find("cudaGraphInstantiate") != std::string::npos)
+        << error;
+  });
+  EXPECT_EQ(nccl->graph_runs, 0);
+  EXPECT_EQ(nccl->stuck, 0);
 }
 
 TEST_F(Nccl, ACommunicatorThatIsMadeByHalfIsNotUsed) {

@@ -48,9 +48,9 @@ void connection_release(struct connection *connection);
 descent_status connection_open(struct connection *connection);
 /* Can its sum be part of a graph? */
 bool connection_captures(const struct connection *connection);
-/* Collective, after each rank has captured the same range with `captured` as the result; before, `refused` was cleared. NCCL
- * needs an exchange to be captured on all ranks or on none: *all says which. A rank whose capture failed for another reason
- * than a refusal by NCCL gets its status back, and the others an error too. */
+/* Collective, after each rank has captured the same range with `captured` as the result and `refused` cleared before. NCCL
+ * needs an exchange to be captured on all ranks or on none: *all says which. A rank whose capture failed for another
+ * reason than a refusal by NCCL gets its status back, and the others an error too. */
 descent_status connection_agree(struct connection *connection, descent_status captured, bool *all);
 /* Completes the text. */
 void connection_tell_captured(struct connection *connection, bool captured);

@@ -195,7 +195,8 @@ int command_verify(int argc, char **argv) {
           "the other rows. Values whose interval says nothing, because it is wider than the values, are not counted: "
           "deep networks may have no such rows. Rows that begin with fused train compare what two training steps at "
           "once leave, from the rows of the batch to the parameters, with what the same steps in parts do: the layers, "
-          "then norm, update and metrics. All bits must be equal.",
+          "then norm, update and metrics. With micro-batches they compare what the parts of one step leave in one call "
+          "with what they leave one by one. All bits must be equal.",
       .most = 1,
       .sets = sets,
       .n_sets = sizeof sets / sizeof *sets,

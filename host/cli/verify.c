@@ -81,9 +81,10 @@ static int verify_one(const struct verify *v, const descent_network *network) {
   return code;
 }
 
-/* One line of --all; EXIT_DONE, EXIT_RUN where a comparison failed, or another code after an error message. */
+/* One line of --all, the first one below the header; EXIT_DONE, EXIT_RUN where a comparison failed, or another code after
+ * an error message. */
 static int verify_combination(const struct verify *v, descent_activation activation, descent_loss loss,
-                              descent_optimizer optimizer) {
+                              descent_optimizer optimizer, bool first) {
   descent_train_options options = v->subject.training.train;
   options.optimizer.kind = optimizer;
   if (optimizer != DESCENT_OPTIMIZER_SGD) options.optimizer.nesterov = false;
@@ -103,6 +104,8 @@ static int verify_combination(const struct verify *v, descent_activation activat
   struct tally tally = {.quiet = true};
   if (code == EXIT_DONE) code = job_agree(who, &v->subject.job, compare(v, who, network, &options, &tally));
   descent_network_free(network);
+  if (tally.compared && first)
+    printf("%-11s %-21s %-9s %11s  %-40s\n", "activation", "loss", "optimizer", "error/bound", "of operation");
   if (tally.compared)
     printf("%-11s %-21s %-9s %11.4f  %-40s  %s\n", descent_activation_name(activation), descent_loss_name(loss),
            descent_optimizer_name(optimizer), tally.worst_ratio, tally.worst, tally.failed ? "FAIL" : "pass");
@@ -119,10 +122,9 @@ static int verify_all(const struct verify *v) {
   };
 #undef TERM_VALUE
   int failed = 0;
-  printf("%-11s %-21s %-9s %11s  %-40s\n", "activation", "loss", "optimizer", "error/bound", "of operation");
   for (int i = 0; i < COMBINATIONS; i++) {
     int code = verify_combination(v, (descent_activation)(i / (LOSSES * OPTIMIZERS)),
-                                  (descent_loss)(i / OPTIMIZERS % LOSSES), (descent_optimizer)(i % OPTIMIZERS));
+                                  (descent_loss)(i / OPTIMIZERS % LOSSES), (descent_optimizer)(i % OPTIMIZERS), i == 0);
     if (code == EXIT_RUN) failed++;
     if (code != EXIT_DONE && code != EXIT_RUN) return code;
   }
@@ -193,7 +195,8 @@ int command_verify(int argc, char **argv) {
           "the other rows. Values whose interval says nothing, because it is wider than the values, are not counted: "
           "deep networks may have no such rows. Rows that begin with fused train compare what two training steps at "
           "once leave, from the rows of the batch to the parameters, with what the same steps in parts do: the layers, "
-          "then norm, update and metrics. All bits must be equal.",
+          "then norm, update and metrics. With micro-batches they compare what the parts of one step leave in one call "
+          "with what they leave one by one. All bits must be equal.",
       .most = 1,
       .sets = sets,
       .n_sets = sizeof sets / sizeof *sets,

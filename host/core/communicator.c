@@ -221,16 +221,35 @@ struct outcome {
   int64_t status, text; /* bytes of the error's text, with its end */
 };
 
+/* Have all ranks failed alike, with texts of one length? */
+static bool have_one_length(const struct outcome *outcomes, int size) {
+  for (int r = 1; r < size; r++)
+    if (outcomes[r].status != outcomes[0].status || outcomes[r].text != outcomes[0].text) return false;
+  return true;
+}
+
+/* Do all ranks have this text? Overwrites the outcomes. */
+static bool have_all(struct descent_communicator *c, const char *text, const char *own_text) {
+  const struct outcome own = {text && own_text && strcmp(text, own_text) == 0, 0};
+  bool all = communicator_gather(c, &own, sizeof own, c->outcomes) == DESCENT_OK;
+  for (int r = 0; all && r < c->transport->size; r++) all = c->outcomes[r].status != 0;
+  return all;
+}
+
 /* All have the outcomes: the text of rank `failed` becomes the error of every rank. */
-static descent_status share_error(struct descent_communicator *c, int failed, const struct outcome *outcome,
-                                  char *own_text) {
+static descent_status share_error(struct descent_communicator *c, int failed, char *own_text) {
+  const struct outcome outcome = c->outcomes[failed];
+  const bool may_be_common = have_one_length(c->outcomes, c->transport->size);
   const bool receives = c->transport->rank != failed;
-  char *const text = receives ? memory_allocate(outcome->text, 1, "the error of another rank") : own_text;
+  char *const text = receives ? memory_allocate(outcome.text, 1, "the error of another rank") : own_text;
   descent_status status;
   if (receives && !text) TRY(DESCENT_ERROR_MEMORY);
-  TRY(send_to_all(c, failed, text, outcome->text));
-  status = status_set((descent_status)outcome->status, "rank %d (%s): %s", failed, communicator_host(c, failed),
-                      text ? text : "out of memory");
+  TRY(send_to_all(c, failed, text, outcome.text));
+  if (may_be_common && have_all(c, text, own_text))
+    status = status_set((descent_status)outcome.status, "%s", text);
+  else
+    status = status_set((descent_status)outcome.status, "rank %d (%s): %s", failed, communicator_host(c, failed),
+                        text ? text : "out of memory");
 done:
   if (receives) free(text);
   return status;
@@ -246,7 +265,7 @@ descent_status communicator_agree(struct descent_communicator *communicator, des
   descent_status status = communicator_gather(communicator, &outcome, sizeof outcome, outcomes);
   if (status == DESCENT_OK) {
     while (failed < size && outcomes[failed].status == DESCENT_OK) failed++;
-    if (failed < size) status = share_error(communicator, failed, &outcomes[failed], text);
+    if (failed < size) status = share_error(communicator, failed, text);
   } else if (own != DESCENT_OK) { /* why this rank failed says more than that another one is silent */
     status = status_set(own, "%s", text ? text : "out of memory");
   }

@@ -55,7 +55,7 @@ descent_status communicator_gather(struct descent_communicator *communicator, co
 /* Every rank has the data of rank 0. */
 descent_status communicator_broadcast(struct descent_communicator *communicator, void *data, int64_t bytes);
 /* Call where every rank has either succeeded or failed: on all of them the status and the text of the lowest rank that
- * failed, the text beginning with "rank 3 (node7): " where there are several ranks; OK if none did. */
+ * failed, the text beginning with "rank 3 (node7): " unless all ranks have the same one; OK if none did. */
 descent_status communicator_agree(struct descent_communicator *communicator, descent_status own);
 /* The bytes per second that each rank sends, and receives, while all exchange large messages in the pattern of `sum`: the
  * best of a few exchanges, each as long as its slowest rank takes, and so the same on every rank; 0 for one rank. */

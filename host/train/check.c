@@ -3,6 +3,7 @@
 
 #include <limits.h>
 #include <math.h>
+#include <stdio.h>
 
 #include "backend/program.h"
 #include "checkpoint/configuration.h"
@@ -69,10 +70,12 @@ static descent_status check_micro_batches(const descent_train_options *o) {
   const long long M = options_micro_batches(o);
   const int ranks = options_ranks(o);
   if (!options_cut_steps(o)) return DESCENT_OK;
-  if (o->callbacks.loss)
-    return status_set(
-        DESCENT_ERROR_ARGUMENT,
-        "micro_batches %lld: not available with a loss function of the program, which is given whole steps", M);
+  if (o->callbacks.loss) {
+    char option[48] = "communicator"; /* of one rank that exchanges with itself */
+    if (M > 1) snprintf(option, sizeof option, "micro_batches %lld", M);
+    return status_set(DESCENT_ERROR_ARGUMENT,
+                      "%s: not available with a loss function of the program, which is given whole steps", option);
+  }
   if (o->batch_size && M > o->batch_size)
     return status_set(DESCENT_ERROR_ARGUMENT, "micro_batches %lld: must be at most batch_size %lld", M,
                       (long long)o->batch_size);
@@ -89,12 +92,12 @@ descent_status check_communicator(const descent_train_options *options) {
   return communicator ? handle_check(communicator, HANDLE_COMMUNICATOR, "ranks.communicator") : DESCENT_OK;
 }
 
-descent_status check_whole_steps(const descent_train_options *options, const char *where) {
+descent_status check_steps_by_hand(const descent_train_options *options) {
   if (options->ranks.micro_batches > 1)
-    return status_set(DESCENT_ERROR_ARGUMENT, "micro_batches %lld: not available %s; use descent_fit",
-                      (long long)options->ranks.micro_batches, where);
+    return status_set(DESCENT_ERROR_ARGUMENT, "micro_batches %lld: not available for steps by hand; use descent_fit",
+                      (long long)options->ranks.micro_batches);
   if (options->ranks.communicator)
-    return status_set(DESCENT_ERROR_ARGUMENT, "communicator: not available %s; use descent_fit", where);
+    return status_set(DESCENT_ERROR_ARGUMENT, "communicator: not available for steps by hand; use descent_fit");
   return DESCENT_OK;
 }
 

@@ -13,8 +13,8 @@ descent_status check_train_options(const descent_network *network, const descent
 /* ERROR_ARGUMENT unless it is an open communicator or NULL: before anything is asked of the ranks. */
 descent_status check_communicator(const descent_train_options *options);
 
-/* ERROR_ARGUMENT for micro-batches and ranks, which are "not available `where`". */
-descent_status check_whole_steps(const descent_train_options *options, const char *where);
+/* ERROR_ARGUMENT for micro-batches and ranks, which steps by hand do not have. */
+descent_status check_steps_by_hand(const descent_train_options *options);
 
 /* Completes the options; each is within its range, else ERROR_ARGUMENT, and the device can do what they ask of it, else
  * ERROR_UNSUPPORTED. */

@@ -82,7 +82,7 @@ descent_status descent_trainer_create(descent_network *network, descent_device *
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
                    "schedule %s: not available for steps by hand; use constant and descent_trainer_set_learning_rate",
                    descent_schedule_name(options->schedule.kind)));
-  TRY(check_whole_steps(options, "for steps by hand"));
+  TRY(check_steps_by_hand(options));
   if (options->schedule.warmup_epochs > 0)
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
                    "warmup_epochs %g: not available for steps by hand, which have no epochs; use warmup_steps",

@@ -303,11 +303,11 @@ DESCENT_TERM_MAP(DESCENT_DECLARE_TERM)
 typedef struct descent_communicator descent_communicator;
 
 /* Collective. "single" is this process alone; "self" is too, but it exchanges gradients with itself, which tests a GPU's way
- * between ranks without a second GPU; "mpi" are the ranks that a launcher such as mpirun or srun started, or one rank
- * without a launcher. Initialises MPI unless the program has. A rank that does not answer for `seconds` (> 0) counts
- * as lost; they must cover what ranks wait for, such as the writing of a checkpoint by rank 0. ERROR_ARGUMENT for another
- * kind or time; ERROR_DEVICE without MPI, where a rank does not answer and where ranks have different versions of the
- * library. */
+ * between ranks without a second GPU, and so it cuts steps into micro-batches, even into a single one; "mpi" are the ranks
+ * that a launcher such as mpirun or srun started, or one rank without a launcher. Initialises MPI unless the program has.
+ * A rank that does not answer for `seconds` (> 0) counts as lost; they must cover what ranks wait for, such as the writing
+ * of a checkpoint by rank 0. ERROR_ARGUMENT for another kind or time; ERROR_DEVICE without MPI, where a rank does not
+ * answer and where ranks have different versions of the library. */
 DESCENT_API descent_status descent_communicator_open(const char *kind, double seconds,
                                                      descent_communicator **communicator);
 /* Finalises MPI if _open initialised it, unless a collective call has failed: then the process must end, as by
@@ -1304,8 +1304,9 @@ typedef struct descent_verify_row {
  * verifies its device. "allreduce" compares the sums on each rank with the exact sum over all ranks; they must also have the
  * same bits on all (otherwise error_to_bound is infinite or NaN). All ranks get the same rows, which count the values of
  * all and show the worst, and the same `passed`. An error of one ends the call on all with its status and "rank 2 (node7): "
- * before its text, but ERROR_DEVICE after the time limit of the communicator where a rank is lost or its device fails within
- * the sum. The device reference is one rank: as the candidate of several it is ERROR_UNSUPPORTED. */
+ * before its text, which is left out where all have the same error, but ERROR_DEVICE after the time limit of the
+ * communicator where a rank is lost or its device fails within the sum. The device reference is one rank: as the candidate
+ * of several it is ERROR_UNSUPPORTED. */
 DESCENT_API descent_status descent_verify(const descent_network *network, descent_device *candidate,
                                           descent_device *reference, const descent_train_options *options, int64_t rows,
                                           int64_t steps, void (*on_row)(void *user, const descent_verify_row *row),

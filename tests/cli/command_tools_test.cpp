@@ -172,7 +172,19 @@ TEST(Verify, ComparesAllCombinationsAndModels) {
       folder.run({"verify", "--all", "--rows", "6", "--steps", "1", "--inputs", "3", "--hidden", "2"});
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_EQ(count(result.out, " pass\n"), 7U * 3 * 7) << result.out;
+  EXPECT_EQ(result.out.find("activation  loss "), 0U) << result.out;
+  EXPECT_EQ(count(result.out, "activation  loss "), 1U);
   EXPECT_EQ(count(result.out, "FAIL"), 0U);
+}
+
+TEST(Verify, PrintsNoHeaderWithoutACombination) {
+  const Folder folder;
+  for (const Arguments &wrong :
+       {Arguments{"--device", "cpu", "--precision", "bf16"}, Arguments{"--micro-batches", "9", "--rows", "6"}}) {
+    const Result result = folder.run(Arguments{"verify", "--all"} + wrong);
+    EXPECT_NE(result.code, 0);
+    EXPECT_EQ(result.out, "") << result.err;
+  }
 }
 
 TEST_F(Trained, VerifyTakesAModelsNetwork) {

@@ -177,6 +177,29 @@ TEST(Communicator, AgreesOnTheErrorOfTheLowestRankThatFails) {
   ExpectAgreement(2, {0, 1}, "rank 0 (node0): train.csv: cannot read, says 0");
 }
 
+/* What all ranks say is of none in particular. */
+TEST(Communicator, AgreesOnTheErrorOfAllRanksWithoutNamingOne) {
+  const struct {
+    std::vector<std::string> texts; /* of ranks */
+    std::string agreed;
+  } cases[] = {
+      {{"no rows", "no rows", "no rows"}, "no rows"},
+      {{"no rows", "no rows", "no row!"}, "rank 0 (node0): no rows"}, /* of one length */
+      {{"no rows", "no columns", "no rows"}, "rank 0 (node0): no rows"},
+      {{"no rows", "no rows", ""}, "rank 0 (node0): no rows"}, /* "": OK */
+      {{"", "no rows", "no rows"}, "rank 1 (node0): no rows"},
+  };
+  for (const auto &row : cases)
+    RankThreads(3).run([&](int rank, descent_communicator *c) {
+      const std::string &text = row.texts[static_cast<size_t>(rank)];
+      for (int i = 0; i < 2; i++) { /* the ranks stay together */
+        const descent_status own = text.empty() ? DESCENT_OK : status_set(DESCENT_ERROR_DATA, "%s", text.c_str());
+        EXPECT_EQ(communicator_agree(c, own), DESCENT_ERROR_DATA);
+        EXPECT_EQ(std::string(descent_last_error()), row.agreed) << "rank " << rank;
+      }
+    });
+}
+
 TEST(Communicator, OfOneRankAgreesWithItself) {
   status_set(DESCENT_ERROR_READ, "train.csv: cannot read");
   EXPECT_EQ(communicator_agree(nullptr, DESCENT_ERROR_READ), DESCENT_ERROR_READ);

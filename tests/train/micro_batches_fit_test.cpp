@@ -278,6 +278,27 @@ TEST(MicroBatchesFit, ThatCannotBeAreRefused) {
   }
 }
 
+/* Its steps are cut though there is one micro-batch: what is asked for is the communicator. */
+TEST(MicroBatchesFit, RefuseALossOfTheProgramWithACommunicatorToItself) {
+  const Rows rows = make_rows(20, 4, 1, 2, 1);
+  const Dataset data = rows.dataset();
+  const Device device = open_device("cpu");
+  const Network network = make_network({4, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+  descent_train_options options = descent_train_options_default();
+  options.callbacks.loss = [](void *, const float *, const float *, const float *, int64_t, int64_t, float *) {
+    return 0.0;
+  };
+  ASSERT_EQ(descent_communicator_open("self", 1, &options.ranks.communicator), DESCENT_OK) << descent_last_error();
+  for (const int64_t M : {0, 1, 2}) {
+    options.ranks.micro_batches = M;
+    EXPECT_EQ(descent_fit(network.get(), device.get(), data.get(), nullptr, &options, nullptr), DESCENT_ERROR_ARGUMENT);
+    EXPECT_EQ(descent_last_error(), (M > 1 ? std::string("micro_batches 2") : "communicator") +
+                                        ": not available with a loss function of the program, which is given whole "
+                                        "steps");
+  }
+  descent_communicator_close(options.ranks.communicator);
+}
+
 TEST(MicroBatchesFit, StepsByHandAreWholeAndOnOneRank) {
   const Device device = open_device("cpu");
   const Network network = make_network({4, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);

@@ -684,7 +684,18 @@ TEST(VerifyRanks, AreRefusedWhereTheDeviceIsOneRank) {
   with.device = "reference";
   const std::vector<Result> results = verify_on(2, with);
   EXPECT_EQ(results[0].status, DESCENT_ERROR_UNSUPPORTED);
-  EXPECT_EQ(results[0].error, "rank 0 (node0): ranks 2: the reference computes on one; use the device cpu or cuda");
+  EXPECT_EQ(results[0].error, "ranks 2: the reference computes on one; use the device cpu or cuda");
+  expect_one_result(results);
+}
+
+/* An error of the options is not one of a rank. */
+TEST(VerifyRanks, DoNotNameARankWhereAllHaveTheError) {
+  RankedOptions with;
+  with.options.ranks.micro_batches = 32;
+  with.options.batch_size = 0;
+  const std::vector<Result> results = verify_on(2, with);
+  EXPECT_EQ(results[0].status, DESCENT_ERROR_ARGUMENT);
+  EXPECT_EQ(results[0].error, "micro_batches 32: must be at most the 17 rows of a step");
   expect_one_result(results);
 }
 

@@ -71,6 +71,10 @@ static inline int64_t options_micro_batches(const descent_train_options *options
 static inline int64_t options_own_micro_batches(const descent_train_options *options) {
   return options_micro_batches(options) / options_ranks(options);
 }
+/* What determines M, for messages. */
+static inline const char *options_name_of_parts(const descent_train_options *options) {
+  return options->ranks.micro_batches ? "micro_batches" : "ranks";
+}
 /* Is a step computed by the ranges micro_batch and finish, not by train? */
 static inline bool options_cut_steps(const descent_train_options *options) {
   return options_micro_batches(options) > 1 || communicator_exchanges(options->ranks.communicator);

@@ -77,7 +77,7 @@ static descent_status check_micro_batches(const descent_train_options *o) {
                       "%s: not available with a loss function of the program, which is given whole steps", option);
   }
   if (o->batch_size && M > o->batch_size)
-    return status_set(DESCENT_ERROR_ARGUMENT, "micro_batches %lld: must be at most batch_size %lld", M,
+    return status_set(DESCENT_ERROR_ARGUMENT, "%s %lld: must be at most batch_size %lld", options_name_of_parts(o), M,
                       (long long)o->batch_size);
   if (M > INT_MAX) return status_set(DESCENT_ERROR_ARGUMENT, "micro_batches %lld: must be at most %d", M, INT_MAX);
   if (ranks > 1 && (M % ranks || !is_power_of_two(M / ranks)))

@@ -25,8 +25,8 @@ descent_status micro_batches_create(const descent_network *network, const descen
   const int64_t M = options_micro_batches(options), layers = network->n_layers, widest = widest_layer(network);
   descent_status status = DESCENT_OK;
   if (M > batch)
-    TRY(status_set(DESCENT_ERROR_ARGUMENT, "micro_batches %lld: must be at most the %lld rows of a step", (long long)M,
-                   (long long)batch));
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "%s %lld: must be at most the %lld row%s of a step",
+                   options_name_of_parts(options), (long long)M, (long long)batch, batch == 1 ? "" : "s"));
   cut->total = M;
   cut->own = (int)options_own_micro_batches(options);
   cut->first = cut->own * communicator_rank(options->ranks.communicator);

@@ -75,6 +75,8 @@ bench="bench $small --seconds 0.1"
   expect 2 "rank 1 \([^)]+\): the network is "
   run -n 1 "$descent" $verify : -n 1 "$descent" $bench
   expect 2 "rank 1 \([^)]+\): the command is \"descent bench\", but \"descent verify\" on rank 0"
+  run -n 2 "$descent" $verify --batch-size 1
+  expect 2 "^descent verify: ranks 2: must be at most batch_size 1"
   for command in verify bench; do
     run -n 2 "$descent" $command $small --micro-batches 64
     expect 2 "^descent $command: micro_batches 64: must be at most batch_size 32"

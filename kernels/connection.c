@@ -31,18 +31,14 @@ descent_status connection_check(const struct connection *c) {
   return module_status(DESCENT_ERROR_DEVICE, "the connection between the ranks failed earlier: start all ranks again");
 }
 
-static descent_status take_sum(struct connection *c, ncclResult_t result) {
-  c->refused = result != ncclSuccess;
-  return c->refused ? nccl_failed(c, "the exchange of gradients", result) : DESCENT_OK;
-}
-
-descent_status connection_sum(struct connection *c, cudaStream_t stream) {
+descent_status connection_sum(const struct connection *c, cudaStream_t stream) {
+  static const char what[] = "the exchange of gradients";
   descent_status status;
   TRY(connection_check(c));
-  TRY(take_sum(c, exchange_scatter(&c->exchange, stream)));
+  NCCL_TRY(c, what, exchange_scatter(&c->exchange, stream));
   launch_next_plainly(); /* NCCL lets the stream wait for streams that it has */
   CUDA_TRY(exchange_add(&c->exchange, stream));
-  TRY(take_sum(c, exchange_collect(&c->exchange, stream)));
+  NCCL_TRY(c, what, exchange_collect(&c->exchange, stream));
   launch_next_plainly();
 done:
   return status;
@@ -431,20 +427,14 @@ bool connection_captures(const struct connection *c) {
   return c->exchange.comm && c->exchange.nccl.version >= NCCL_CAPTURED_VERSION;
 }
 
-descent_status connection_agree(struct connection *c, descent_status captured, bool *all) {
-  enum { FAILED, REFUSED, CAPTURED };
-  const int32_t own = captured == DESCENT_OK ? CAPTURED : c->refused ? REFUSED : FAILED;
+descent_status connection_agree(const struct connection *c, bool captured, bool *all) {
+  const int32_t own = captured;
   int32_t answers[RANKS_MOST];
   descent_status status;
   *all = false;
   TRY(c->communicator->gather(c->communicator, &own, sizeof own, answers));
-  if (own == FAILED) return captured;
   *all = true;
-  for (int r = 0; r < c->exchange.ranks; r++) {
-    if (answers[r] == FAILED)
-      TRY(module_status(DESCENT_ERROR_DEVICE, "rank %d cannot capture the exchange of gradients: see its error", r));
-    *all &= answers[r] == CAPTURED;
-  }
+  for (int r = 0; r < c->exchange.ranks; r++) *all &= answers[r] != 0;
 done:
   return status;
 }

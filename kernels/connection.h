@@ -26,7 +26,6 @@ struct connection {
   struct descent_communicator *communicator; /* NULL: one rank */
   struct exchange exchange;
   bool failed;                                       /* aborted: nothing can be exchanged any more */
-  bool refused;                                      /* NCCL has not taken the last sum that was enqueued */
   struct rank_facts *facts;                          /* (ranks) */
   cudaEvent_t reached[EXCHANGES], passed[EXCHANGES]; /* they take turns: before an exchange, and after it */
   int64_t started, finished;                         /* exchanges; finished: as far as is known */
@@ -48,10 +47,9 @@ void connection_release(struct connection *connection);
 descent_status connection_open(struct connection *connection);
 /* Can its sum be part of a graph? */
 bool connection_captures(const struct connection *connection);
-/* Collective, after each rank has captured the same range with `captured` as the result and `refused` cleared before. NCCL
- * needs an exchange to be captured on all ranks or on none: *all says which. A rank whose capture failed for another
- * reason than a refusal by NCCL gets its status back, and the others an error too. */
-descent_status connection_agree(struct connection *connection, descent_status captured, bool *all);
+/* Collective, after each rank has captured the same range, or could not. NCCL needs an exchange to be captured on all ranks
+ * or on none: *all says whether all could. */
+descent_status connection_agree(const struct connection *connection, bool captured, bool *all);
 /* Completes the text. */
 void connection_tell_captured(struct connection *connection, bool captured);
 /* A graph that holds the sum, and would keep NCCL from being aborted: it is destroyed before, and becomes NULL. */
@@ -59,7 +57,7 @@ void connection_holds(struct connection *connection, cudaGraphExec_t *graph);
 /* The last one of them is no longer such a graph. */
 void connection_forgets(struct connection *connection, const cudaGraphExec_t *graph);
 /* Enqueues the sum on the stream: gradients and loss become their sums over the ranks. */
-descent_status connection_sum(struct connection *connection, cudaStream_t stream);
+descent_status connection_sum(const struct connection *connection, cudaStream_t stream);
 
 /* Enqueues exchange_floats. */
 descent_status connection_floats(const struct connection *connection, const float *sent, float *received, int64_t n,

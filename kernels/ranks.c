@@ -51,8 +51,8 @@ done:
   return status;
 }
 
-descent_status ranks_sum(struct rank_sums *sums, const struct device_buffers *buffers, const struct plan_allreduce *op,
-                         cudaStream_t stream) {
+descent_status ranks_sum(const struct rank_sums *sums, const struct device_buffers *buffers,
+                         const struct plan_allreduce *op, cudaStream_t stream) {
   struct descent_communicator *const communicator = buffers->plan->communicator;
   double *loss;
   descent_status status = DESCENT_OK;

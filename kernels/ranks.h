@@ -17,8 +17,8 @@ descent_status ranks_prepare(struct rank_sums *sums, const struct backend_device
                              const struct device_buffers *buffers, struct device_memory *memory);
 void ranks_release(struct rank_sums *sums);
 /* As struct plan_allreduce. Through host memory it waits for the stream, and for the other ranks. */
-descent_status ranks_sum(struct rank_sums *sums, const struct device_buffers *buffers, const struct plan_allreduce *op,
-                         cudaStream_t stream);
+descent_status ranks_sum(const struct rank_sums *sums, const struct device_buffers *buffers,
+                         const struct plan_allreduce *op, cudaStream_t stream);
 /* How it does that, for people: "nccl", "host memory", or "" where nothing is exchanged. */
 const char *ranks_path(const struct rank_sums *sums);
 

@@ -166,8 +166,8 @@ descent_status run_capture_exchange(struct backend_program *program, struct plan
   descent_status status;
   *graph = NULL;
   if (!connection_captures(connection)) return DESCENT_OK;
-  connection->refused = false;
-  const descent_status captured = run_capture(program, range, 1, marks, graph);
+  /* A failure that a launch has too, other than a refusal to capture, shows there. */
+  const bool captured = run_capture(program, range, 1, marks, graph) == DESCENT_OK;
   connection_holds(connection, graph); /* a failed gather gives the connection up */
   TRY(connection_agree(connection, captured, &all));
   if (all || !*graph) goto done;

@@ -217,8 +217,8 @@ static const char *difference(const cJSON *a, const cJSON *b) {
 static int report_difference(const char *command, const struct job *job, const cJSON *own, const char *first_text) {
   char here[128], there[128];
   cJSON *first = cJSON_Parse(first_text);
-  const char *name = difference(own, first);
-  if (!name) name = difference(first, own);
+  const char *name = first ? difference(own, first) : NULL; /* NULL: a description that was cut */
+  if (first && !name) name = difference(first, own);
   const int code =
       name ? fail(command, EXIT_USAGE, "%s is %s, but %s on rank 0 (%s): all ranks need the same options and data",
                   name, value_of(own, name, here), value_of(first, name, there),

@@ -162,8 +162,10 @@ static int run(struct verify *v, const struct command_syntax *verify_syntax, con
   int code =
       subject_open(verify_syntax, arguments, &v->subject, &v->defaults, v->choice.all ? NULL : &network, &v->candidate);
   if (code == EXIT_DONE) code = job_agree(command, &v->subject.job, prepare(v, network));
-  if (code == EXIT_DONE) print_start(v);
-  if (code == EXIT_DONE) code = network ? verify_one(v, network) : verify_all(v);
+  if (code == EXIT_DONE) {
+    print_start(v);
+    code = network ? verify_one(v, network) : verify_all(v);
+  }
   descent_device_close(v->reference);
   descent_device_close(v->candidate);
   descent_network_free(network);

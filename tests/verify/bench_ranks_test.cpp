@@ -604,8 +604,9 @@ TEST(BenchRanks, RefuseDevicesThatTimeInDifferentWays) {
   }
 }
 
+/* The shortest measurement sends 170 messages from each rank. */
 TEST(BenchRanks, EndWhereOneIsSilent) {
-  for (const int64_t messages : {1, 3, 10, 50, 200}) {
+  for (const int64_t messages : {1, 3, 10, 50, 150}) {
     SCOPED_TRACE(messages);
     RankThreads ranks(2, 0.5, {RankThreads::SILENCE, 1, messages});
     std::vector<Measured> all(2);

@@ -21,8 +21,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
  * returns sleeps, and disturbs nothing. */
 static void await_left_calls(void) {
   const double begin = clock_seconds();
-  for (double waited = 0; waited < EXIT_SECONDS && atomic_load(&left_calls) > 0; waited = clock_seconds() - begin)
-    limited_pause(waited);
+  while (atomic_load(&left_calls) > 0 && clock_seconds() - begin < EXIT_SECONDS) limited_pause(clock_seconds() - begin);
 }
 
 static void await_at_exit(void) { (void)atexit(await_left_calls); }

@@ -4,7 +4,6 @@
  * median over the rounds is reported. */
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "core/clock.h"
 #include "core/communicator.h"
@@ -13,6 +12,7 @@
 #include "core/status.h"
 #include "plan/operations.h"
 #include "train/check.h"
+#include "train/ranks_compare.h"
 #include "verify/bench_internal.h"
 
 enum {
@@ -151,33 +151,17 @@ static descent_status list_timings(struct bench *b, const descent_network *netwo
 
 /* ---- ranks ---- */
 
-/* What decides which calls a rank makes. */
-struct call_order {
-  int64_t rows, micro_batches, parameters, operations, by_clock;
-};
-
-/* Ranks with different steps would wait for each other in different operations. */
-static descent_status compare_ranks(struct bench *b, const descent_network *network, const struct subject *subject) {
-  const int size = communicator_size(b->communicator);
-  const struct call_order own = {subject->rows, subject->options ? options_micro_batches(subject->options) : 1,
-                                 network->n_parameters, b->n_ops, b->by_clock};
-  struct call_order *all = NULL;
-  descent_status status = DESCENT_OK;
-  if (size == 1) return status;
-  all = memory_allocate(size, sizeof *all, "the steps of ranks");
-  TRY(bench_agree(b, all ? DESCENT_OK : DESCENT_ERROR_MEMORY));
-  TRY(communicator_gather(b->communicator, &own, sizeof own, all));
-  for (int r = 1; r < size; r++)
-    if (memcmp(&all[r], &all[0], sizeof *all) != 0) {
-      b->ended = true;
-      TRY(status_set(DESCENT_ERROR_ARGUMENT,
-                     "rank %d (%s): its network, options or kind of device differ from those of rank 0 (%s): start all "
-                     "ranks with the same",
-                     r, communicator_host(b->communicator, r), communicator_host(b->communicator, 0)));
-    }
-done:
-  free(all);
-  return status;
+/* Ranks with different steps, or that time them in different ways, would wait for each other in different operations. */
+static descent_status compare_ranks(const struct bench *b, const descent_network *network,
+                                    const struct subject *subject) {
+  const struct rank_quantity timing = {"timing of operations", b->by_clock ? "by the clock" : "by the device"};
+  const struct rank_work work = {.network = network,
+                                 .program = &b->program,
+                                 .options = subject->options,
+                                 .training = &b->data.dataset,
+                                 .more = &timing,
+                                 .n_more = 1};
+  return b->communicator ? ranks_compare_work(&work) : DESCENT_OK;
 }
 
 /* ---- measuring ---- */

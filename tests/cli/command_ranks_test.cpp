@@ -69,7 +69,7 @@ TEST_F(CommandRanks, ProcessesOfALauncherAreRefusedWithoutMpi) {
   }
 }
 
-// A launcher ends the other ranks where the first has failed. One that still runs has failed for a reason of its own.
+// A launcher ends the other ranks once one has failed. A rank that still runs has another error, and reports it.
 TEST_F(CommandRanks, AnotherProcessReportsIfItIsNotEnded) {
   const Variables variables({{"OMPI_COMM_WORLD_SIZE", "3"}, {"OMPI_COMM_WORLD_RANK", "2"}});
   Result result = folder.run(quick + cpu);

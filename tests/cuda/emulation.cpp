@@ -308,13 +308,13 @@ void run_to_cluster_barrier() {
   static std::vector<size_t> ready;
   ready.clear();
   for (size_t rank = 0; rank < cluster.size(); rank++) ready.push_back(rank);
-  const bool in_one_go = cluster.size() == 1 || emulate_draw() % 2;
+  const bool uninterrupted = cluster.size() == 1 || emulate_draw() % 2;
   while (!ready.empty()) {
     const size_t choice = ready.size() > 1 ? emulate_draw() % ready.size() : 0;
     Block *const block = &cluster[ready[choice]];
     enter(ready[choice]);
     do block->state = run_to_barrier();
-    while (in_one_go && block->state == AT_BARRIER);
+    while (uninterrupted && block->state == AT_BARRIER);
     if (block->state != AT_BARRIER) ready.erase(ready.begin() + (ptrdiff_t)choice);
   }
 }

@@ -47,7 +47,7 @@ struct CUstream_st {
   bool late = false;    /* runs when something waits for it; false: at once */
   bool destroyed = false;
   int ordinal = 0;        /* of its device */
-  bool polled = false;    /* the wait at the front of the queue has begun */
+  bool polled = false;    /* the wait at the front of the queue was tried, and is not over */
   bool exchanged = false; /* an exchange of NCCL is the last that was enqueued */
   std::deque<Work> queue;
   uint64_t enqueued = 0, done = 0;

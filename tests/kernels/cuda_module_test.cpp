@@ -421,7 +421,7 @@ TEST(CudaModule, IsAsBeforeOnceAConnectionWithWorkInFlightWasAborted) {
   use_cuda_module(cuda_module_path());
   const Exchanged before = exchanged(false);
   if (!emulated && before.placement.find("NCCL cannot be loaded") != std::string::npos)
-    GTEST_SKIP() << before.placement;
+    GTEST_SKIP() << "this machine has no NCCL whose connection could be aborted: " << before.placement;
   ASSERT_NE(before.placement.find("through NCCL"), std::string::npos) << before.placement;
   const auto begin = std::chrono::steady_clock::now();
   (void)exchanged(true);

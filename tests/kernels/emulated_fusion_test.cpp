@@ -519,7 +519,7 @@ TEST_F(EmulatedFusion, OnSaysWhyItCannotBe) {
   emulation.configure("");
 }
 
-/* An update that waits for norms of every layer is a kernel of its own; the layers may be one kernel all the same. */
+/* The update needs the norms of all layers, so it is a separate kernel. The layers may still be computed by one. */
 TEST_F(EmulatedFusion, LeavesTrustRatiosOutOfWholeSteps) {
   for (const descent_optimizer optimizer : {DESCENT_OPTIMIZER_LARS, DESCENT_OPTIMIZER_LAMB}) {
     Case c = {"", {8, 400, 4}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_MEAN_SQUARED_ERROR, 0, DESCENT_PRECISION_BF16};

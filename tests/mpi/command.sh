@@ -4,9 +4,6 @@
 set -eu
 mpirun=$1 descent=$2 data=$3 emulated=$4 folder=$5
 here=$(cd "$(dirname "$0")" && pwd)
-rm -rf "$folder"
-mkdir -p "$folder"
-cd "$folder"
 . "$here/job.sh"
 
 train="train $data --target diagnosis --device cpu --epochs 3"

@@ -1,5 +1,8 @@
 # shellcheck shell=sh disable=SC2034,SC2154
-# Read by the tests of the command on several ranks: runs it, and checks what it said. $mpirun is given.
+# Read by the tests of the command on several ranks: runs it in an empty $folder, and checks what it said. $mpirun is given.
+rm -rf "$folder"
+mkdir -p "$folder"
+cd "$folder"
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 bad=0
 

@@ -210,6 +210,17 @@ inline descent_status write(backend_program *program, int buffer, int64_t offset
   return status;
 }
 
+/* As `fused_with` of a device that computes the layers of a range together: from the first forward operation to the last
+ * one before gradients are combined or their norm is taken. */
+inline int fused_with(backend_program *program, plan_range range, int op) {
+  const plan &p = *program->plan;
+  const plan_op_kind kind = p.ops[op].kind;
+  if (range.count < 2 || kind == OP_GATHER || kind == OP_COMBINE || kind == OP_GRADIENT_NORM) return op;
+  for (int i = range.first; i < op; i++)
+    if (p.ops[i].kind == OP_DENSE_FORWARD) return i;
+  return op;
+}
+
 inline const backend &table() {
   static const backend made = [] {
     backend b = backend_reference;

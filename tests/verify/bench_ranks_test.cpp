@@ -1,20 +1,18 @@
 /* descent_bench of steps in micro-batches, on one rank and on several. Counts are derived by hand for the network of
- * make_network; times depend on the machine. */
+ * small_network; times depend on the machine. */
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <map>
-#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include "cuda_module.h"
-#include "internal.h"
 #include "rank_threads.h"
+#include "training.h"
 
 extern "C" {
 #include "plan/operations.h"
@@ -22,33 +20,9 @@ extern "C" {
 
 namespace {
 
-struct Closer {
-  void operator()(descent_device *device) const { descent_device_close(device); }
-  void operator()(descent_network *network) const { descent_network_free(network); }
-};
-using Device = std::unique_ptr<descent_device, Closer>;
-using Network = std::unique_ptr<descent_network, Closer>;
-
-Device open_device(const char *name) {
-  descent_device *device = nullptr;
-  EXPECT_EQ(descent_device_open(name, 1, &device), DESCENT_OK) << descent_last_error();
-  return Device(device);
-}
-
 /* 9 - 16 - 1, sigmoid, regression. */
-Network make_network() {
-  const int64_t widths[] = {16, 1};
-  const descent_activation activations[] = {DESCENT_ACTIVATION_SIGMOID, DESCENT_ACTIVATION_IDENTITY};
-  descent_network_options options = descent_network_options_default();
-  options.inputs = 9;
-  options.layers = 2;
-  options.widths = widths;
-  options.activations = activations;
-  options.loss = DESCENT_LOSS_MEAN_SQUARED_ERROR;
-  descent_network *network = nullptr;
-  EXPECT_EQ(descent_network_create(&options, &network), DESCENT_OK) << descent_last_error();
-  EXPECT_EQ(descent_network_initialise(network, DESCENT_INIT_AUTO, 1), DESCENT_OK) << descent_last_error();
-  return Network(network);
+Network small_network() {
+  return make_network({9, 16, 1}, DESCENT_ACTIVATION_SIGMOID, DESCENT_LOSS_MEAN_SQUARED_ERROR);
 }
 
 constexpr int64_t batch = 21;
@@ -112,7 +86,7 @@ struct Measured {
 };
 
 Measured measure(descent_device *device, const descent_train_options &options, double seconds = 0.05) {
-  const Network network = make_network();
+  const Network network = small_network();
   Measured measured;
   measured.status = descent_bench(network.get(), device, &options, seconds, take_row, &measured.rows, &measured.result);
   if (measured.status != DESCENT_OK) measured.error = descent_last_error();
@@ -184,16 +158,16 @@ INSTANTIATE_TEST_SUITE_P(Devices, BenchMicroBatchesOn,
 
 TEST_P(BenchMicroBatchesOn, HaveOneRowPerOperationWithTheWorkOfAllParts) {
   const auto &[name, M] = GetParam();
-  const Device device = open_device(name);
+  const Device device = open_device(name, 1);
   const Measured measured = measure(Unmeasured(device).get(), make_options(M), 0.02);
   expect_consistent(measured, M, false);
   if (HasFatalFailure()) return;
-  expect_work(measured, static_cast<double>(batch), M, static_cast<double>(make_network()->n_parameters));
+  expect_work(measured, static_cast<double>(batch), M, static_cast<double>(small_network()->n_parameters));
   EXPECT_EQ(measured.result.link_bandwidth, 0);
 }
 
 TEST(BenchMicroBatches, ThatTheGpuFusesAreOneRow) {
-  const Device device = open_device("cuda");
+  const Device device = open_device("cuda", 1);
   descent_train_options options = make_options(3);
   options.gpu.fusion = DESCENT_FUSION_ON;
   options.autotune = false; /* times on the emulation would choose among the kernels that fuse */
@@ -312,7 +286,7 @@ descent_status time_inside(backend_program *, plan_range range, const plan_step 
 }
 
 TEST(BenchMicroBatches, KeepGradientsFiniteHoweverOftenTheyAreAdded) {
-  const Device cpu = open_device("cpu");
+  const Device cpu = open_device("cpu", 1);
   const backend watches = watching(*cpu->backend);
   descent_device device = *cpu;
   device.backend = &watches;
@@ -335,7 +309,7 @@ TEST(BenchMicroBatches, KeepGradientsFiniteHoweverOftenTheyAreAdded) {
 }
 
 TEST(BenchMicroBatches, AreOneRangeWhereThereIsOne) {
-  const Device cpu = open_device("cpu");
+  const Device cpu = open_device("cpu", 1);
   const backend watches = watching(*cpu->backend);
   descent_device device = *cpu;
   device.backend = &watches;
@@ -347,7 +321,7 @@ TEST(BenchMicroBatches, AreOneRangeWhereThereIsOne) {
 }
 
 TEST(BenchMicroBatches, AreTimedInsideStepsWithAFinishAfterTheParts) {
-  const Device cpu = open_device("cpu");
+  const Device cpu = open_device("cpu", 1);
   backend times = watching(*cpu->backend);
   times.time = time_inside;
   descent_device device = *cpu;
@@ -388,7 +362,7 @@ TEST(BenchMicroBatches, HaveProductsWithTheRowsOfTheParts) {
   const struct {
     int64_t batch, M, rows, few, more;
   } cases[] = {{21, 1, 21, 1, 0}, {21, 4, 5, 3, 1}, {21, 2, 10, 1, 1}, {20, 4, 5, 4, 0}, {100, 64, 1, 28, 36}};
-  const Device cpu = open_device("cpu");
+  const Device cpu = open_device("cpu", 1);
   const backend watches = watching(*cpu->backend);
   descent_device device = *cpu;
   device.backend = &watches;
@@ -414,11 +388,11 @@ template <typename Body>
 std::vector<Measured> measure_ranks(RankThreads &ranks, int size, int64_t M, Body body, double seconds = 0.05,
                                     bool inside = false) {
   std::vector<Measured> measured(static_cast<size_t>(size));
-  const Device cpu = open_device("cpu");
+  const Device cpu = open_device("cpu", 1);
   backend watches = watching(*cpu->backend);
   if (inside) watches.time = time_inside;
   ranks.run([&](int rank, descent_communicator *communicator) {
-    const Device device = open_device("cpu");
+    const Device device = open_device("cpu", 1);
     descent_device copy = *device;
     copy.backend = &watches;
     descent_train_options options = make_options(M, communicator);
@@ -432,7 +406,7 @@ std::vector<Measured> measure_ranks(RankThreads &ranks, int size, int64_t M, Bod
 }
 
 TEST(BenchRanks, ExchangeGradientsInARowWithAFloorFromTheLink) {
-  const double n = static_cast<double>(make_network()->n_parameters);
+  const double n = static_cast<double>(small_network()->n_parameters);
   const struct { int ranks, M; } cases[] = {{2, 2}, {2, 8}, {4, 4}, {4, 8}, {3, 3}};
   for (const auto &c : cases) {
     SCOPED_TRACE(std::to_string(c.ranks) + " ranks, M " + std::to_string(c.M));
@@ -518,7 +492,7 @@ thread_local bool is_slow;
 /* One rank takes longer for the first layer: the other waits for it in allreduce. */
 TEST(BenchRanks, ShowTheWaitForASlowerOneInAllreduce) {
   static constexpr double pause = 0.03; /* seconds for each part: long beside a loaded machine's delays */
-  const Device cpu = open_device("cpu");
+  const Device cpu = open_device("cpu", 1);
   backend pauses = *cpu->backend;
   watched = cpu->backend;
   pauses.measure = measure_nothing;
@@ -538,7 +512,7 @@ TEST(BenchRanks, ShowTheWaitForASlowerOneInAllreduce) {
     RankThreads ranks(2);
     std::vector<Measured> all(2);
     ranks.run([&](int rank, descent_communicator *communicator) {
-      const Device device = open_device("cpu");
+      const Device device = open_device("cpu", 1);
       descent_device copy = *device;
       copy.backend = &pauses;
       is_slow = rank == static_cast<int>(c.slow);
@@ -586,13 +560,13 @@ TEST(BenchRanks, TimeOperationsInAsManyStepsAsTheWhole) {
 /* A device that times operations and one that leaves this to the clock would make different calls. */
 TEST(BenchRanks, RefuseDevicesThatTimeInDifferentWays) {
   RankThreads ranks(2, 10);
-  const Device cpu = open_device("cpu");
+  const Device cpu = open_device("cpu", 1);
   const backend watches = watching(*cpu->backend);
   backend times = watches;
   times.time = time_inside;
   std::vector<Measured> all(2);
   ranks.run([&](int rank, descent_communicator *communicator) {
-    const Device device = open_device("cpu");
+    const Device device = open_device("cpu", 1);
     descent_device copy = *device;
     copy.backend = rank == 0 ? &watches : &times;
     watch = Watch();
@@ -600,7 +574,9 @@ TEST(BenchRanks, RefuseDevicesThatTimeInDifferentWays) {
   });
   for (const Measured &measured : all) {
     EXPECT_EQ(measured.status, DESCENT_ERROR_ARGUMENT);
-    EXPECT_NE(measured.error.find("kind of device differ"), std::string::npos) << measured.error;
+    EXPECT_NE(measured.error.find("timing of operations is by the device, but by the clock on rank 0"),
+              std::string::npos)
+        << measured.error;
   }
 }
 
@@ -612,7 +588,7 @@ TEST(BenchRanks, EndWhereOneIsSilent) {
     std::vector<Measured> all(2);
     ranks.run([&](int rank, descent_communicator *communicator) {
       ASSERT_NE(communicator, nullptr);
-      const Device device = open_device("cpu");
+      const Device device = open_device("cpu", 1);
       all[static_cast<size_t>(rank)] = measure(Unmeasured(device).get(), make_options(2, communicator), 0.05);
     });
     EXPECT_EQ(all[0].status, DESCENT_ERROR_DEVICE) << all[0].error;
@@ -655,9 +631,14 @@ TEST(BenchRanks, RefuseWhatDiffersOrIsWrongOnOne) {
          if (rank == 1) options.batch_size = 22;
        })) {
     EXPECT_EQ(measured.status, DESCENT_ERROR_ARGUMENT);
-    EXPECT_EQ(measured.error,
-              "rank 1 (node0): its network, options or kind of device differ from those of rank 0 (node0): start all "
-              "ranks with the same");
+    EXPECT_EQ(measured.error.find("rank 1 (node0): batch_size is 22, but 21 on rank 0; "), 0U) << measured.error;
+  }
+  RankThreads learning(2);
+  for (const Measured &measured : measure_ranks(learning, 2, 2, [](int rank, descent_train_options &options, double &) {
+         if (rank == 1) options.optimizer.learning_rate = 0.5;
+       })) {
+    EXPECT_EQ(measured.status, DESCENT_ERROR_ARGUMENT);
+    EXPECT_NE(measured.error.find("learning_rate is 0.5, but "), std::string::npos) << measured.error;
   }
   RankThreads wrong(2);
   for (const Measured &measured : measure_ranks(wrong, 2, 2, [](int rank, descent_train_options &, double &seconds) {
@@ -677,7 +658,7 @@ TEST(BenchRanks, RefuseWhatDiffersOrIsWrongOnOne) {
 }
 
 TEST(BenchRanks, OneThatExchangesWithItselfHasNoLinkOnACpu) {
-  const Device device = open_device("cpu");
+  const Device device = open_device("cpu", 1);
   descent_communicator *self = nullptr;
   ASSERT_EQ(descent_communicator_open("self", 1, &self), DESCENT_OK) << descent_last_error();
   for (const int M : {1, 2}) {

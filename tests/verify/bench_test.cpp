@@ -4,43 +4,18 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <memory>
 #include <string>
 #include <vector>
 
-#include "cuda_module.h"
-#include "internal.h"
+#include "training.h"
 
 namespace {
 
-struct Closer {
-  void operator()(descent_device *device) const { descent_device_close(device); }
-  void operator()(descent_network *network) const { descent_network_free(network); }
-};
-using Device = std::unique_ptr<descent_device, Closer>;
-using Network = std::unique_ptr<descent_network, Closer>;
-
-Device open_device(const char *name) {
-  descent_device *device = nullptr;
-  EXPECT_EQ(descent_device_open(name, 2, &device), DESCENT_OK) << descent_last_error();
-  return Device(device);
-}
 Device open_cpu() { return open_device("cpu"); }
 
 /* 9 - 16 - 1, sigmoid, regression. */
-Network make_network() {
-  const int64_t widths[] = {16, 1};
-  const descent_activation activations[] = {DESCENT_ACTIVATION_SIGMOID, DESCENT_ACTIVATION_IDENTITY};
-  descent_network_options options = descent_network_options_default();
-  options.inputs = 9;
-  options.layers = 2;
-  options.widths = widths;
-  options.activations = activations;
-  options.loss = DESCENT_LOSS_MEAN_SQUARED_ERROR;
-  descent_network *network = nullptr;
-  EXPECT_EQ(descent_network_create(&options, &network), DESCENT_OK) << descent_last_error();
-  EXPECT_EQ(descent_network_initialise(network, DESCENT_INIT_AUTO, 1), DESCENT_OK) << descent_last_error();
-  return Network(network);
+Network small_network() {
+  return make_network({9, 16, 1}, DESCENT_ACTIVATION_SIGMOID, DESCENT_LOSS_MEAN_SQUARED_ERROR);
 }
 
 struct Row {
@@ -59,7 +34,7 @@ INSTANTIATE_TEST_SUITE_P(Devices, BenchOn, testing::Values("cpu", "cuda"),
 
 TEST_P(BenchOn, OneRowPerOperationAndOneForTheStepThatHoldsTheirSum) {
   const Device device = open_device(GetParam());
-  const Network network = make_network();
+  const Network network = small_network();
   const std::vector<float> before(network->parameters, network->parameters + network->n_parameters);
   descent_train_options options = descent_train_options_default();
   options.batch_size = 21;
@@ -115,7 +90,7 @@ TEST_P(BenchOn, OneRowPerOperationAndOneForTheStepThatHoldsTheirSum) {
 
 TEST_P(BenchOn, OptimizersWithNoneOrOneMomentCanBeTimed) {
   const Device device = open_device(GetParam());
-  const Network network = make_network();
+  const Network network = small_network();
   for (descent_optimizer optimizer : {DESCENT_OPTIMIZER_GD, DESCENT_OPTIMIZER_SGD}) {
     descent_train_options options = descent_train_options_default();
     options.optimizer.kind = optimizer;
@@ -129,7 +104,7 @@ TEST_P(BenchOn, OptimizersWithNoneOrOneMomentCanBeTimed) {
 
 TEST_P(BenchOn, TrainingThatDivergesIsNotTimed) {
   const Device device = open_device(GetParam());
-  const Network network = make_network();
+  const Network network = small_network();
   descent_train_options options = descent_train_options_default();
   options.optimizer.kind = DESCENT_OPTIMIZER_GD;
   options.optimizer.learning_rate = 1e30;
@@ -140,7 +115,7 @@ TEST_P(BenchOn, TrainingThatDivergesIsNotTimed) {
 }
 
 void expect_prediction(const Device &device, const descent_predict_options &options) {
-  const Network network = make_network();
+  const Network network = small_network();
   std::vector<Row> rows;
   descent_bench_result result;
   ASSERT_EQ(descent_bench_predict_with(network.get(), device.get(), &options, 21, 0.05, take_row, &rows, &result),
@@ -193,7 +168,7 @@ TEST_P(BenchOn, APredictionIsTimedAgainstRowsReadOnceAndPredictionsWrittenOnce) 
 
 TEST(Bench, OnlyRowsThatAreOnePredictionAreTimed) {
   const Device cpu = open_cpu();
-  const Network network = make_network();
+  const Network network = small_network();
   descent_bench_result result;
   const auto bench = [&](int64_t rows, double seconds) {
     return descent_bench_predict(network.get(), cpu.get(), rows, seconds, nullptr, nullptr, &result);
@@ -211,7 +186,7 @@ TEST(Bench, OnlyRowsThatAreOnePredictionAreTimed) {
 
 /* ---- operations that one kernel computes ---- */
 
-/* A step of make_network: gather, forward 1 and 2, loss, weights 2, input 2, weights 1, norm, update, metrics. */
+/* A step of small_network: gather, forward 1 and 2, loss, weights 2, input 2, weights 1, norm, update, metrics. */
 struct Grouping {
   const char *path;
   std::vector<int> members;
@@ -241,7 +216,7 @@ backend fusing(const backend &table) {
 
 TEST(Bench, OperationsOfOneKernelAreOneRow) {
   const Device cpu = open_cpu();
-  const Network network = make_network();
+  const Network network = small_network();
   const backend fuses = fusing(*cpu->backend);
   descent_device device = *cpu;
   device.backend = &fuses;
@@ -306,7 +281,7 @@ TEST(Bench, OperationsOfOneKernelAreOneRow) {
 TEST(Bench, ATrainingThatTheGpuFusesIsOneRow) {
   const Device device = open_device("cuda");
   ASSERT_NE(device->backend->fused_with, nullptr);
-  const Network network = make_network();
+  const Network network = small_network();
   descent_train_options options = descent_train_options_default();
   options.batch_size = 21;
   options.gpu.fusion = DESCENT_FUSION_ON;
@@ -325,7 +300,7 @@ TEST(Bench, ATrainingThatTheGpuFusesIsOneRow) {
 
 TEST(Bench, AGroupOfOneLayerIsNamedByIt) {
   const Device cpu = open_cpu();
-  const Network network = make_network();
+  const Network network = small_network();
   const backend fuses = fusing(*cpu->backend);
   descent_device device = *cpu;
   device.backend = &fuses;
@@ -341,7 +316,7 @@ TEST(Bench, AGroupOfOneLayerIsNamedByIt) {
 
 TEST(Bench, WhatCannotBeTimedIsRefused) {
   const Device cpu = open_cpu();
-  const Network network = make_network();
+  const Network network = small_network();
   const struct {
     const char *name;
     int64_t batch_size;

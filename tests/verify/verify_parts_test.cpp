@@ -338,14 +338,6 @@ TEST(VerifyParts, HaveTheWeightOfTheWholeStep) {
 
 /* ---- several parts at once ---- */
 
-int fused_with(backend_program *program, plan_range range, int op) {
-  const plan &p = *program->plan;
-  if (range.count < 2 || p.ops[op].kind == OP_GATHER || p.ops[op].kind == OP_COMBINE) return op;
-  for (int i = range.first; i < op; i++)
-    if (p.ops[i].kind == OP_DENSE_FORWARD) return i;
-  return op;
-}
-
 /* What such a device gets wrong when it runs a whole range: a gradient, or, with several parts, which part it is. */
 enum AtOnce { RIGHT_AT_ONCE, GRADIENT, REPEATS_THE_FIRST_PART } at_once;
 
@@ -369,7 +361,7 @@ descent_status run_at_once(backend_program *program, plan_range range, const pla
 
 TEST(VerifyParts, AreComparedAtOnceWhereTheDeviceFusesTheirOperations) {
   backend table = simulated::table();
-  table.fused_with = fused_with;
+  table.fused_with = simulated::fused_with;
   table.run = run_at_once;
   const Device reference = open_device("reference", 1);
   descent_device candidate = *reference;

@@ -337,43 +337,34 @@ TEST(Verify, ADeviceMayBeComparedWithAnyOther) {
 /* ---- a device that computes several operations in one kernel ---- */
 
 /* The operations from the first layer on, as one; in a run of the whole range a value may be wrong. */
-int fused_with(backend_program *program, plan_range range, int op) {
-  const plan &p = *program->plan;
-  if (range.count < 2 || p.ops[op].kind == OP_GATHER || p.ops[op].kind == OP_GRADIENT_NORM) return op;
-  for (int i = range.first; i < op; i++)
-    if (p.ops[i].kind == OP_DENSE_FORWARD) return i;
-  return op;
-}
-
 struct {
   plan_op_kind kind; /* of the operation whose result is wrong in such a run; OP_KINDS: of none */
   int layer;
   bool is_missing; /* as before; else off by a thousandth */
-} wrong_in_one_go;
+} wrong_as_one;
 
-descent_status run_in_one_go(backend_program *program, plan_range range, const plan_step *steps, int64_t n_steps) {
+descent_status run_as_one(backend_program *program, plan_range range, const plan_step *steps, int64_t n_steps) {
   descent_status status = DESCENT_OK;
-  for (int64_t s = 1; s < n_steps && status == DESCENT_OK; s++, steps++)
-    status = run_in_one_go(program, range, steps, 1);
+  for (int64_t s = 1; s < n_steps && status == DESCENT_OK; s++, steps++) status = run_as_one(program, range, steps, 1);
   for (int i = range.first; i < range.first + range.count && status == DESCENT_OK; i++) {
     const plan_op &op = program->plan->ops[i];
     const bool is_wrong =
-        range.count > 1 && op.kind == wrong_in_one_go.kind && (op.layer == wrong_in_one_go.layer || !op.layer);
+        range.count > 1 && op.kind == wrong_as_one.kind && (op.layer == wrong_as_one.layer || !op.layer);
     int buffer = PLAN_NONE;
     int64_t offset = 0;
     output_of(program->plan, op, &buffer, &offset);
     double &value = reference_values(program, buffer)[offset];
     const double before = value;
     status = simulated::run(program, plan_range{i, 1}, steps, 1);
-    if (is_wrong) value = wrong_in_one_go.is_missing ? before : value * 1.001;
+    if (is_wrong) value = wrong_as_one.is_missing ? before : value * 1.001;
   }
   return status;
 }
 
-TEST(Verify, SeveralOperationsInOneKernelAreComparedInOneGo) {
+TEST(Verify, SeveralOperationsInOneKernelAreComparedAsOne) {
   backend table = simulated::table();
-  table.fused_with = fused_with;
-  table.run = run_in_one_go;
+  table.fused_with = simulated::fused_with;
+  table.run = run_as_one;
   const Device reference = open("reference", 1);
   descent_device candidate = *reference;
   candidate.backend = &table;
@@ -412,7 +403,7 @@ TEST(Verify, SeveralOperationsInOneKernelAreComparedInOneGo) {
         descent_train_options options = train_options(DESCENT_OPTIMIZER_ADAM);
         options.precision = precision;
         simulated::manner = {true, false, false, true, simulated::TOGETHER, 1, simulated::RIGHT};
-        wrong_in_one_go = {c.kind, c.layer, is_missing};
+        wrong_as_one = {c.kind, c.layer, is_missing};
         const Result result = verify(network.get(), &candidate, reference.get(), options);
         simulated::manner = {};
         ASSERT_EQ(result.status, DESCENT_OK) << descent_last_error();
@@ -455,7 +446,7 @@ descent_status run_at_once(backend_program *program, plan_range range, const pla
 /* The bounds of several layers are for gradients; a kernel of a whole step does more. */
 TEST(Verify, ATrainingStepAtOnceLeavesTheBitsOfItsParts) {
   backend table = simulated::table();
-  table.fused_with = fused_with;
+  table.fused_with = simulated::fused_with;
   table.run = run_at_once;
   const Device reference = open("reference", 1);
   descent_device candidate = *reference;

@@ -20,6 +20,14 @@ enum { BACKEND_MOST_GPUS = 64, BACKEND_PATH = 32 /* bytes of a text */ };
 struct backend_device;  /* an opened device */
 struct backend_program; /* a compiled plan: every buffer allocated, every algorithm chosen */
 
+/* One call of run, among several that a device may execute at the same time. */
+struct backend_job {
+  struct backend_program *program;
+  struct plan_range range;
+  const struct plan_step *steps; /* (n_steps) */
+  int64_t n_steps;
+};
+
 struct backend {
   const char *name; /* "cpu" */
 
@@ -63,6 +71,12 @@ struct backend {
   /* Executes ops [range.first, range.first + range.count) once for each of the steps, in order. */
   descent_status (*run)(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                         int64_t n_steps);
+
+  /* As run for each of `count` programs of this device, with its range and its steps, none of which exchanges gradients
+   * between ranks; every program's result has the bits of run. Programs are independent, so the device may compute them
+   * at the same time. Work that they share, such as gathering the same rows, may be done once. The status of the first
+   * program that fails; the others may have run. NULL: the caller runs one after another. */
+  descent_status (*run_together)(struct backend_device *device, const struct backend_job *jobs, int64_t count);
 
   /* Executes only the matrix product of a dense op, on `rows` rows, `repeat` times; its output buffer is left
    * unspecified. All of the op where the device computes it in one kernel. For bench. */
@@ -136,7 +150,7 @@ extern const struct backend backend_cpu;
  * struct backend_host *host); It returns NULL unless host->interface equals the BACKEND_INTERFACE that it was compiled
  * with, so that a module of another build is refused, and reports its failures through host->status_set (the library's
  * own error text is not visible to it). `host` stays valid. */
-enum { BACKEND_INTERFACE = 12 }; /* increment it with every change to this header or plan.h */
+enum { BACKEND_INTERFACE = 13 }; /* increment it with every change to this header or plan.h */
 struct backend_host {
   int interface;
   descent_status (*status_set)(descent_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));

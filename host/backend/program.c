@@ -56,6 +56,31 @@ descent_status program_run(struct program *program, struct plan_range range, con
   return program->backend->run(program->compiled, range, steps, n_steps);
 }
 
+static descent_status run_in_turn(const struct program_job *jobs, int64_t count) {
+  descent_status status = DESCENT_OK;
+  for (int64_t i = 0; i < count && status == DESCENT_OK; i++)
+    status = program_run(jobs[i].program, jobs[i].range, jobs[i].steps, jobs[i].n_steps);
+  return status;
+}
+
+descent_status program_run_together(const struct program_job *jobs, int64_t count) {
+  enum { MOST = 64 }; /* at a time, so that nothing is allocated */
+  struct backend_job compiled[MOST];
+  descent_status status = DESCENT_OK;
+  for (int64_t i = 0; i < count; i++) TRY(check_process(jobs[i].program));
+  if (count == 0 || !jobs[0].program->backend->run_together) return run_in_turn(jobs, count);
+  for (int64_t first = 0, n; first < count; first += n) {
+    n = count - first < MOST ? count - first : MOST;
+    for (int64_t i = 0; i < n; i++) {
+      const struct program_job *job = &jobs[first + i];
+      compiled[i] = (struct backend_job){job->program->compiled, job->range, job->steps, job->n_steps};
+    }
+    TRY(jobs[0].program->backend->run_together(jobs[0].program->device->device, compiled, n));
+  }
+done:
+  return status;
+}
+
 /* Writes all of a float constant, if the plan uses it. */
 static descent_status write_constant(struct program *program, int buffer, const float *values, int64_t count) {
   return buffer == PLAN_NONE ? DESCENT_OK : program_write(program, buffer, 0, count, PLAN_F32, values);

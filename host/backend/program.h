@@ -74,6 +74,16 @@ descent_status program_connect(struct program *program);
 descent_status program_measure_link(struct program *program, double *bandwidth);
 descent_status program_run(struct program *program, struct plan_range range, const struct plan_step *steps,
                            int64_t n_steps);
+/* One run of many: as program_run's arguments. */
+struct program_job {
+  struct program *program;
+  struct plan_range range;
+  const struct plan_step *steps; /* (n_steps) */
+  int64_t n_steps;               /* 0: none */
+};
+/* program_run for each of the jobs, whose programs are different ones of one device, at the same time where the device
+ * can; each has the bits of program_run. */
+descent_status program_run_together(const struct program_job *jobs, int64_t count);
 descent_status program_read(const struct program *program, int buffer, int64_t offset, int64_t count,
                             enum plan_type type, void *data);
 descent_status program_write(struct program *program, int buffer, int64_t offset, int64_t count, enum plan_type type,

@@ -48,6 +48,14 @@ static const descent_predict_options predict_defaults = {
     .fusion = DESCENT_FUSION_AUTO,
 };
 
+static const descent_member member_defaults = {
+    .size = sizeof member_defaults,
+};
+
+static const descent_members_options members_defaults = {
+    .size = sizeof members_defaults,
+};
+
 static const descent_array array_defaults = {
     .size = sizeof array_defaults,
 };
@@ -63,6 +71,8 @@ ENDS_WITH(descent_train_options, ranks);
 ENDS_WITH(descent_predict_options, fusion);
 ENDS_WITH(descent_preprocessing, y_scale);
 ENDS_WITH(descent_source, reserved);
+ENDS_WITH(descent_member, result);
+ENDS_WITH(descent_members_options, reserved);
 ENDS_WITH(descent_array, column_stride);
 #define GROUP_SIZE(group, bytes) \
   _Static_assert(sizeof(void *) != 8 || SIZE_OF(descent_train_options, group) == (bytes), #group " changed its size")
@@ -102,6 +112,9 @@ static const struct kind predict_kind = {"predict options", "predict_options", &
                                          sizeof predict_defaults};
 static const struct kind preprocessing_kind = {"preprocessing", "preprocessing", &preprocessing_defaults,
                                                sizeof preprocessing_defaults};
+static const struct kind member_kind = {"a member", "member", &member_defaults, sizeof member_defaults};
+static const struct kind members_kind = {"members options", "members_options", &members_defaults,
+                                         sizeof members_defaults};
 static const struct kind array_kind = {"an array", "array", &array_defaults, sizeof array_defaults};
 static const struct kind source_kind = {"the source", "source", &source_defaults, sizeof source_defaults};
 
@@ -155,6 +168,14 @@ void descent_source_init(descent_source *source, size_t size) {
   fill(&source_defaults, sizeof source_defaults, source, size);
 }
 
+void descent_member_init(descent_member *member, size_t size) {
+  fill(&member_defaults, sizeof member_defaults, member, size);
+}
+
+void descent_members_options_init(descent_members_options *options, size_t size) {
+  fill(&members_defaults, sizeof members_defaults, options, size);
+}
+
 void descent_array_init(descent_array *array, size_t size) {
   fill(&array_defaults, sizeof array_defaults, array, size);
 }
@@ -187,6 +208,16 @@ descent_status complete_predict_options(const descent_predict_options *given, de
 descent_status complete_source(const descent_source *given, descent_source *out) {
   const descent_status status = complete(&source_kind, given, out);
   return status != DESCENT_OK || is_zero(out->reserved, sizeof out->reserved) ? status : unknown_member(&source_kind);
+}
+
+descent_status complete_member(const descent_member *given, descent_member *out) {
+  const descent_status status = complete(&member_kind, given, out);
+  return status != DESCENT_OK || is_zero(out->unused, sizeof out->unused) ? status : unknown_member(&member_kind);
+}
+
+descent_status complete_members_options(const descent_members_options *given, descent_members_options *out) {
+  const descent_status status = complete(&members_kind, given, out);
+  return status != DESCENT_OK || is_zero(out->reserved, sizeof out->reserved) ? status : unknown_member(&members_kind);
 }
 
 descent_status complete_array(const descent_array *given, const char *name, descent_array *out) {

@@ -153,6 +153,7 @@ descent_status descent_network_create(const descent_network_options *options, de
   created = handle_create(HANDLE_NETWORK, sizeof *created, network_clear, "the network");
   if (!created) return DESCENT_ERROR_MEMORY;
   created->inputs = options->inputs;
+  created->members = 1;
   created->loss = options->loss;
   created->normalize = DESCENT_NORMALIZE_NONE;
   created->checkpoint_step = -1;
@@ -183,12 +184,11 @@ static descent_status copy_text(const char *text, const char *what, char **copy)
   return status_set(DESCENT_ERROR_MEMORY, "cannot allocate %zu bytes of %s", strlen(text), what);
 }
 
-/* What comes beside the shape, into a network of the same shape that has none of it. */
+/* What comes beside shape and parameters, into a network of the same shape that has none of it. */
 static descent_status copy_contents(const descent_network *network, descent_network *copy) {
   const size_t inputs = (size_t)network->inputs * sizeof(float),
                outputs = (size_t)network_outputs(network) * sizeof(float);
   descent_status status;
-  memcpy(copy->parameters, network->parameters, (size_t)network->n_parameters * sizeof(float));
   memcpy(copy->shift, network->shift, inputs);
   memcpy(copy->scale, network->scale, inputs);
   memcpy(copy->y_shift, network->y_shift, outputs);
@@ -208,14 +208,27 @@ done:
   return status;
 }
 
-descent_status descent_network_clone(const descent_network *network, descent_network **clone) {
+/* Room for the parameters of so many members. */
+static descent_status create_members(descent_network *network, int64_t members) {
+  int64_t count;
+  if (members == 1) return DESCENT_OK;
+  if (!size_product(members, network->n_parameters, &count))
+    return status_set(DESCENT_ERROR_MEMORY, "%" PRId64 " members of %" PRId64 " parameters exceed the address space",
+                      members, network->n_parameters);
+  float *parameters = memory_allocate(count, sizeof *parameters, "the parameters of the members");
+  if (!parameters) return DESCENT_ERROR_MEMORY;
+  free(network->parameters);
+  network->parameters = parameters;
+  network->members = members;
+  return DESCENT_OK;
+}
+
+descent_status network_copy_frame(const descent_network *network, int64_t members, descent_network **copy) {
   descent_network_options options = descent_network_options_default();
   descent_activation *activations = NULL;
   int64_t *widths = NULL;
   descent_network *created = NULL;
   descent_status status;
-  TRY(handle_check(network, HANDLE_NETWORK, "network"));
-  TRY(argument_check(clone, "clone"));
   widths = memory_allocate(network->n_layers, sizeof *widths, "the widths of the layers");
   activations = memory_allocate(network->n_layers, sizeof *activations, "the activations of the layers");
   if (!widths || !activations) TRY(DESCENT_ERROR_MEMORY);
@@ -226,13 +239,27 @@ descent_status descent_network_clone(const descent_network *network, descent_net
   options.inputs = network->inputs, options.layers = network->n_layers, options.loss = network->loss;
   options.widths = widths, options.activations = activations;
   TRY(descent_network_create(&options, &created));
+  TRY(create_members(created, members));
   TRY(copy_contents(network, created));
-  *clone = created;
+  *copy = created;
   created = NULL;
 done:
   descent_network_free(created);
   free(activations);
   free(widths);
+  return status;
+}
+
+descent_status descent_network_clone(const descent_network *network, descent_network **clone) {
+  descent_network *copy = NULL;
+  descent_status status;
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(argument_check(clone, "clone"));
+  TRY(network_copy_frame(network, network->members, &copy));
+  memcpy(copy->parameters, network->parameters,
+         (size_t)(network->members * network->n_parameters) * sizeof *copy->parameters);
+  *clone = copy;
+done:
   return status;
 }
 
@@ -322,7 +349,7 @@ int64_t descent_network_parameters(const descent_network *network) {
   network = or_none(network);
   int64_t count = 0;
   for (int32_t l = 0; l < network->n_layers; l++) count += network->layers[l].n_out * (network->layers[l].n_in + 1);
-  return count;
+  return count * network->members;
 }
 
 int64_t descent_network_classes(const descent_network *network) { return or_none(network)->classes; }

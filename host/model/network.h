@@ -20,8 +20,9 @@ struct descent_network {
   int32_t n_layers;
   struct network_layer *layers; /* (n_layers); layers[l-1] is layer l, counted from 1 */
   descent_loss loss;
-  float *parameters;    /* (n_parameters) flat, gaps are zero; see parameter_segment */
-  int64_t n_parameters; /* including gaps */
+  int64_t members;      /* of an ensemble; 1: a plain network */
+  float *parameters;    /* (members, n_parameters) flat, gaps are zero; see parameter_segment */
+  int64_t n_parameters; /* of one member, including gaps */
   descent_normalize normalize;
   descent_impute impute;    /* how `fill` was fitted */
   float *fill;              /* (inputs) or NULL: replaces a missing cell, NaN */
@@ -42,6 +43,21 @@ void network_free_outline(descent_network *outline);
 
 /* Whether both have the same inputs, widths, activations and loss. */
 bool network_same_shape(const descent_network *a, const descent_network *b);
+
+/* A copy of everything but the parameters, which are 0, for so many members. */
+descent_status network_copy_frame(const descent_network *network, int64_t members, descent_network **copy);
+
+/* ERROR_UNSUPPORTED, "verify: an ensemble of 8 networks: ..", for an ensemble. `what` cannot be done with one. */
+descent_status network_check_plain(const descent_network *network, const char *what);
+
+/* Member `member` as a plain network that borrows everything from the ensemble: to build plans and write parameters. It
+ * is no handle. */
+static inline descent_network network_view_member(const descent_network *network, int64_t member) {
+  descent_network view = *network;
+  view.members = 1;
+  if (view.parameters) view.parameters += member * view.n_parameters;
+  return view;
+}
 
 /* Values per row; of a copy of a network too, which the public functions refuse. */
 static inline int64_t network_outputs(const descent_network *network) {

@@ -21,6 +21,7 @@ descent_status network_copy_outline(const descent_network *network, descent_netw
   if (!copy) return DESCENT_ERROR_MEMORY;
   descent_status status;
   copy->inputs = inputs;
+  copy->members = network->members;
   copy->n_layers = network->n_layers;
   copy->loss = network->loss;
   copy->n_parameters = network->n_parameters;

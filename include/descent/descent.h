@@ -526,6 +526,13 @@ DESCENT_API void descent_dataset_free(descent_dataset *dataset);
 DESCENT_API descent_status descent_dataset_split(const descent_dataset *dataset, double fraction, uint64_t seed,
                                                  descent_dataset **kept, descent_dataset **held_out);
 
+/* Fold `fold`, 0 .. folds - 1, of a cross-validation: the rows are dealt at random (by seed) into `folds` >= 2 parts of
+ * almost equal size, for tasks with classes with almost equal shares of each class. `held_out` is that part, `kept` all
+ * others, as views as from descent_dataset_split. ERROR_ARGUMENT for a number out of range; ERROR_DATA for fewer rows than
+ * folds. */
+DESCENT_API descent_status descent_dataset_fold(const descent_dataset *dataset, int64_t folds, int64_t fold,
+                                                uint64_t seed, descent_dataset **kept, descent_dataset **held_out);
+
 /* What it holds: a view's own rows, everything else as its parent. */
 DESCENT_API int64_t descent_dataset_rows(const descent_dataset *dataset);
 DESCENT_API int64_t descent_dataset_inputs(const descent_dataset *dataset);
@@ -709,6 +716,23 @@ DESCENT_API descent_status descent_network_load_memory(const void *data, size_t 
 /* An independent copy with everything that a model file keeps. */
 DESCENT_API descent_status descent_network_clone(const descent_network *network, descent_network **clone);
 
+/* An ensemble: one network that predicts the mean of its members, whose probabilities, or values, are averaged. It has
+ * everything that a network has, in one model file, and all functions that predict, evaluate, save and export take it.
+ * descent_predict_raw gives log mean probability for classes (for binary, the logit of the mean), so that the output
+ * function gives the mean. An ensemble is not trained: ERROR_UNSUPPORTED from functions that train, measure a training
+ * or change parameters, and from descent_network_get_layer; train its members with descent_fit_members, and then join
+ * them.
+ *
+ * join copies `count` >= 1 networks of equal shape, loss, preprocessing and names: otherwise ERROR_ARGUMENT names the
+ * network, from 0, and what differs. The ensemble has the provenance of the first. A count of 1 gives a plain copy. */
+DESCENT_API descent_status descent_network_join(const descent_network *const *networks, int64_t count,
+                                                descent_network **ensemble);
+/* Members of an ensemble; 1 for a plain network. descent_network_parameters counts those of all members. */
+DESCENT_API int64_t descent_network_members(const descent_network *network);
+/* Copies member 0 .. members - 1 as a plain network; ERROR_ARGUMENT when out of range. */
+DESCENT_API descent_status descent_network_member(const descent_network *network, int64_t member,
+                                                  descent_network **copy);
+
 /* Writes the network with everything that prediction needs (replacing missing values, encoding categories,
  * normalisation, the output function, names) in a format that other programs run or read:
  *   onnx  input X (N, inputs), or where columns hold categories one input (N, 1) per column, named as it is (with _
@@ -794,6 +818,13 @@ DESCENT_API descent_status descent_predict_with(const descent_network *network, 
 DESCENT_API descent_status descent_predict_raw_with(const descent_network *network, descent_device *device,
                                                     const descent_dataset *dataset,
                                                     const descent_predict_options *options, float *outputs);
+
+/* outputs as from descent_predict_with, and spread (rows, K): the standard deviation of the same values over the members
+ * of an ensemble, sqrt(mean (p_k - mean p)^2); 0 for a plain network. */
+DESCENT_API descent_status descent_predict_spread(const descent_network *network, descent_device *device,
+                                                  const descent_dataset *dataset,
+                                                  const descent_predict_options *options, float *outputs,
+                                                  float *spread);
 
 /* A predictor holds a compiled network on a device, for predictions of few rows at a time: the work that descent_predict
  * repeats in each call is done once, and a run allocates nothing. It takes at most `max_rows` (>= 1) rows at a time,
@@ -1207,6 +1238,53 @@ DESCENT_API descent_status descent_trainer_restore(descent_trainer *trainer, con
 DESCENT_API descent_status descent_fit(descent_network *network, descent_device *device,
                                        const descent_dataset *training, const descent_dataset *validation,
                                        const descent_train_options *options, descent_fit_result *result);
+
+/* ---- training many networks at once -------------------------------------------------------------------------------
+ * Small networks leave a device mostly idle: an ensemble, the folds of a cross-validation or the trials of a sweep take
+ * less time together than one after another. */
+
+/* One network of many: the arguments of its descent_fit and what comes of it. Starts from descent_member_default(). The
+ * pointers are borrowed for the call; members may share data and options, and each has another network. */
+typedef struct descent_member {
+  size_t size;
+  descent_network *network;
+  const descent_dataset *training, *validation; /* validation may be NULL */
+  const descent_train_options *options;
+  /* Set by the call: */
+  descent_status status;     /* of this member's training, as descent_fit returns it */
+  uint8_t unused[4];         /* 0 */
+  char error[1024];          /* the text of a failure; "" without one */
+  descent_fit_result result; /* as descent_fit fills it */
+} descent_member;
+DESCENT_DECLARE_OPTIONS(descent_member)
+
+typedef struct descent_members_options {
+  size_t size;
+  /* May be NULL. Called when every member that is still training has finished an epoch, after the on_epoch of each.
+   * epochs (count): of the epoch that each has just finished; NULL for a member whose training has ended. stop (count):
+   * true ends the training of that member here, as a success, as its on_epoch can. Valid during the call. */
+  void (*on_epoch)(void *user, const descent_epoch_info *const *epochs, bool *stop, int64_t count);
+  void *user;
+  uint64_t reserved[4]; /* 0 */
+} descent_members_options;
+DESCENT_DECLARE_OPTIONS(descent_members_options)
+
+/* The seed of member 0, 1, .. of an ensemble: `seed` itself for member 0, and for the others a hash of both,
+ * below 2^53. */
+DESCENT_API uint64_t descent_member_seed(uint64_t seed, int64_t member);
+
+/* Trains `count` >= 1 members on one device. Each ends with what descent_fit gives it alone, to the bit on devices whose
+ * results do not depend on timing: network, result, callbacks, checkpoints, early stopping and rollbacks are its own, and
+ * shapes, data and options may differ. Members train one epoch at a time beside each other: none begins the next before
+ * all have finished theirs. One that ends early, by patience, a stop or a divergence, costs nothing from then on and does
+ * not disturb the others. `options` may be NULL.
+ *
+ * All members have the same `size`. ERROR_ARGUMENT, "member 3: " and the reason, before any training, for what descent_fit
+ * refuses, for two members with the same network or checkpoint folder, for a communicator and for micro-batches.
+ * ERROR_MEMORY before any training where they do not fit: the text says how many would. A later failure is that
+ * member's `status`; the call returns OK if one member has succeeded, else the status of the first. */
+DESCENT_API descent_status descent_fit_members(descent_device *device, descent_member *members, int64_t count,
+                                               const descent_members_options *options);
 
 /* ---- training on streams of rows --------------------------------------------------------------------------------
  * Data of any size, from anywhere: a callback produces the rows of each epoch, and a thread calls it ahead of the steps

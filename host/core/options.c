@@ -67,7 +67,7 @@ static const descent_array array_defaults = {
   _Static_assert(offsetof(type, member) + SIZE_OF(type, member) == sizeof(type), #type " ends with padding")
 ENDS_WITH(descent_dataset_options, max_rows);
 ENDS_WITH(descent_network_options, activations);
-ENDS_WITH(descent_train_options, ranks);
+ENDS_WITH(descent_train_options, shuffle_seed);
 ENDS_WITH(descent_predict_options, fusion);
 ENDS_WITH(descent_preprocessing, y_scale);
 ENDS_WITH(descent_source, reserved);

@@ -959,7 +959,7 @@ typedef struct descent_train_options {
   size_t size;
   int64_t epochs;              /* >= 0; 0 leaves the parameters as they are */
   int64_t batch_size;          /* rows per step; 0: all rows (full batch) */
-  uint64_t seed;               /* of shuffles and dropout */
+  uint64_t seed;               /* of dropout, and of shuffles unless shuffle_seed is set */
   double dropout;              /* share of hidden activations zeroed in training (inverted dropout); [0, 1) */
   double label_smoothing;      /* s of y (1 - s) + s / K; classifiers; [0, 1) */
   const double *class_weights; /* (classes) > 0, or NULL; multiply the examples' weights in training; borrowed for the
@@ -1074,6 +1074,8 @@ typedef struct descent_train_options {
     descent_communicator *communicator; /* connects the ranks; borrowed until the call returns; NULL: one rank */
     uint64_t reserved[2];
   } ranks;
+
+  uint64_t shuffle_seed; /* of shuffles; 0: `seed`. Members with the same one see their rows in the same order */
 } descent_train_options;
 DESCENT_DECLARE_OPTIONS(descent_train_options)
 

@@ -173,21 +173,6 @@ std::vector<float> Columns(const descent_network *network, const std::vector<flo
   return x;
 }
 
-// What descent_predict gives for the members, averaged.
-void Predict(const descent_network *network, descent_device *device, const descent_dataset *rows,
-             std::vector<float> *outputs) {
-  std::vector<double> sums(outputs->size());
-  for (int64_t k = 0; k < network->members; k++) {
-    descent_network *copy = nullptr;
-    ASSERT_EQ(descent_network_member(network, k, &copy), DESCENT_OK);
-    const Network member(copy);
-    ASSERT_EQ(descent_predict(copy, device, rows, outputs->data()), DESCENT_OK) << descent_last_error();
-    for (size_t i = 0; i < sums.size(); i++) sums[i] += static_cast<double>((*outputs)[i]);
-  }
-  for (size_t i = 0; i < sums.size(); i++)
-    (*outputs)[i] = static_cast<float>(sums[i] / static_cast<double>(network->members));
-}
-
 // The largest difference between the source's outputs and the network's, as a share of the rounding bound.
 double WorstShare(const std::string &path, const descent_network *network, descent_device *device,
                   const descent_dataset *rows) {
@@ -196,7 +181,7 @@ double WorstShare(const std::string &path, const descent_network *network, desce
   const size_t n = static_cast<size_t>(descent_network_outputs(network));
   std::vector<float> expected(static_cast<size_t>(descent_dataset_rows(rows)) * n), y(n);
   std::vector<float> X(static_cast<size_t>(network->inputs));
-  Predict(network, device, rows, &expected);
+  EXPECT_EQ(descent_predict(network, device, rows, expected.data()), DESCENT_OK) << descent_last_error();
   double worst = 0;
   for (int64_t r = 0; r < descent_dataset_rows(rows); r++) {
     EXPECT_EQ(descent_dataset_row(rows, r, X.data()), DESCENT_OK);
@@ -254,7 +239,7 @@ Network MakeEnsemble(descent_activation activation, descent_loss loss, descent_n
   return Network(ensemble);
 }
 
-TEST_F(Export, CSourceOfAnEnsembleSaysWhatItsMembersSayOnAverage) {
+TEST_F(Export, CSourceOfAnEnsembleSaysWhatTheEnsembleSays) {
   const Device device = OpenCpu();
   const int64_t members[] = {2, 3, 5};
   int number = 0;

@@ -148,14 +148,14 @@ void run_close(struct run *r) {
 }
 
 descent_status run_set_provenance(const struct training *t, descent_network *network, const descent_fit_result *result,
-                                  const cJSON *members) {
+                                  const cJSON *ensemble) {
   cJSON *root = cJSON_CreateObject();
   char *text = NULL;
   if (cJSON_AddStringToObject(root, "data", t->values.data_path) &&
       cJSON_AddStringToObject(root, "device", descent_device_name(t->device)) &&
       (!result || (cJSON_AddNumberToObject(root, "epochs", (double)result->epochs) &&
                    cJSON_AddNumberToObject(root, "best_epoch", (double)result->best_epoch))) &&
-      (!members || cJSON_AddItemReferenceToObject(root, "members", (cJSON *)(uintptr_t)members)) &&
+      (!ensemble || cJSON_AddItemReferenceToObject(root, "ensemble", (cJSON *)(uintptr_t)ensemble)) &&
       cJSON_AddItemReferenceToObject(root, "options", t->record))
     text = cJSON_PrintUnformatted(root);
   const descent_status status = text ? descent_network_set_provenance(network, text) : DESCENT_ERROR_MEMORY;

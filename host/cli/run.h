@@ -42,8 +42,8 @@ bool run_stopping(const struct run *run);
 void run_say(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Keeps with a network what made it: enough to make it again, nothing that differs between two equal runs. `result` NULL:
- * of a training that has not come to its end. `members`: of an ensemble, or NULL. */
+ * of a training that has not come to its end. `ensemble`: what describes its members, or NULL. */
 descent_status run_set_provenance(const struct training *t, descent_network *network, const descent_fit_result *result,
-                                  const cJSON *members);
+                                  const cJSON *ensemble);
 
 #endif

@@ -167,6 +167,7 @@ descent_status evaluate_dataset(struct program *program, const descent_network *
 }
 
 /* ---- public ----------------------------------------------------------------------------------------------------- */
+
 /* A plain network, on a dataset with its offsets. */
 static descent_status evaluate_network(const descent_network *network, descent_device *device,
                                        const descent_dataset *dataset, const descent_predict_options *options,

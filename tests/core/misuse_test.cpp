@@ -432,6 +432,7 @@ const std::map<std::string, Case> &cases() {
       CASE(descent_evaluate_with, NETWORK, DEVICE, DATA, &w.predicting, 0, &w.metrics),
       CASE(descent_predict_with, NETWORK, DEVICE, DATA, &w.predicting, w.values),
       CASE(descent_predict_raw_with, NETWORK, DEVICE, DATA, &w.predicting, w.values),
+      CASE(descent_predict_spread, NETWORK, DEVICE, DATA, &w.predicting, w.values, w.values),
       CASE(descent_predictor_create_with, NETWORK, DEVICE, &w.predicting, 4, &w.made_predictor),
       CASE(descent_predict, NETWORK, DEVICE, DATA, w.values),
       CASE(descent_predict_raw, NETWORK, DEVICE, DATA, w.values),

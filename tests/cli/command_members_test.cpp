@@ -218,6 +218,38 @@ TEST(Ensemble, OfWhichAllDivergeEndsAsOneNetworkDoes) {
   EXPECT_EQ(descent_network_members(load(folder).get()), 3);
 }
 
+/* Of eight members, more diverge the larger the learning rate. */
+TEST(Ensemble, LeavesOutMembersThatDiverge) {
+  Folder folder;
+  std::ostringstream text;
+  text << "a,b,answer\n";
+  for (int i = 0; i < 60; i++)
+    text << i * 37 % 60 / 60.0 << ',' << i * 23 % 60 / 60.0 << ',' << i * 37 % 60 - i * 23 % 60 / 3 << '\n';
+  folder.write("data.csv", text.str());
+  bool found = false;
+  for (const char *lr : {"0.1", "0.15", "0.2", "0.25", "0.3", "0.35", "0.4", "0.45", "0.5", "0.6", "0.7", "0.8"}) {
+    const Result result = folder.run({"train", "data.csv", "--target", "answer", "--ensemble", "8", "--optimizer",
+                                      "sgd", "--lr", lr, "--epochs", "20", "--hidden", "16", "--quiet"});
+    const size_t left_out = count(result.err, " is left out: training diverged at step ");
+    if (left_out == 0 || left_out == 8) continue;
+    found = true;
+    EXPECT_EQ(result.code, 0) << result.err;
+    expect_contains(result.err, "descent train: warning: member ");
+    const Network ensemble = load(folder);
+    EXPECT_EQ(descent_network_members(ensemble.get()), static_cast<int64_t>(8 - left_out));
+    /* The seeds are those of the members that are left. */
+    const std::vector<std::string> seeds = seeds_of(ensemble);
+    ASSERT_EQ(seeds.size(), 8 - left_out);
+    size_t i = 0;
+    for (int64_t k = 0; k < 8; k++)
+      if (result.err.find("member " + std::to_string(k) + " is left out") == std::string::npos) {
+        EXPECT_EQ(seeds[i++], std::to_string(descent_member_seed(0, k)));
+        row_of(result.out, "member " + std::to_string(k));
+      }
+  }
+  EXPECT_TRUE(found);
+}
+
 TEST(Ensemble, LogsEachMember) {
   Folder folder;
   folder.write("data.csv", make_data("binary", 60));

@@ -61,13 +61,13 @@ static const struct setting training_rows[] = {
     ROW_INTEGER("ensemble", "K", AT(ensemble),
                 "Train K networks with different seeds, together, and save them as one model, which predicts the mean "
                 "of their probabilities or values",
-                OPTION_UNRECORDED, 1, 1e6),
+                OPTION_UNRECORDED, 1, 10000),
     ROW_TEXT("ensemble-shuffle", "own|shared", AT(ensemble_shuffle),
              "Whether each of them sees the rows in an order of its own, or all in the same order", OPTION_UNRECORDED),
     ROW_INTEGER("folds", "N", AT(folds),
                 "Cross-validate instead of saving a model: deal the rows into N folds, and measure each with a network "
                 "trained on the others; 0: no",
-                OPTION_UNRECORDED, 0, 1e6),
+                OPTION_UNRECORDED, 0, 10000),
     ROW_TEXT("out-of-fold", "FILE", AT(out_of_fold),
              "With --folds: write what each row is predicted by the network that was not trained on it, as CSV",
              OPTION_UNRECORDED),
@@ -132,7 +132,6 @@ static int parse(const struct command_syntax *syntax, int argc, char **argv, str
 }
 
 static int check_validation(struct train_values *v) {
-  v->out_given = v->out != default_out;
   v->validation_given = strcmp(v->validation, default_validation) != 0;
   char number[32];
   size_t length = strlen(v->validation);
@@ -268,6 +267,7 @@ int train_options_read(int argc, char **argv, const struct launcher *launcher, s
   };
   int code = parse(&syntax, argc, argv, values, config);
   if (code != OPTIONS_CONTINUE) return code;
+  values->out_given = values->out != default_out;
   if ((code = training_choice_resolve(command, &values->training, &values->device)) != EXIT_DONE ||
       (code = rank_choice_check(command, launcher, &values->ranks, values->device.device)) != EXIT_DONE ||
       (code = checkpoint_choice_resolve(command, values)) != EXIT_DONE ||

@@ -19,7 +19,7 @@ struct sweep_options {
   const char *data_path;
   /* As given: */
   const char *search_text, *measure_text;
-  int64_t trials; /* 0: as many as there are configurations, at most SWEEP_TRIALS */
+  int64_t trials;                    /* 0: as many as there are configurations, at most SWEEP_TRIALS */
   int64_t eta, min_epochs, together; /* 0: chosen */
   const char *out, *log, *resume, *report, *config;
   bool quiet;
@@ -44,12 +44,12 @@ bool sweep_measure_is_better(enum sweep_measure measure, double a, double b); /*
 
 /* ---- trials ------------------------------------------------------------------------------------------------------ */
 
-#define SWEEP_STATUS_MAP(ENTRY)                                                                      \
-  ENTRY(OPEN, "open")              /* not trained, or not to its end */                              \
-  ENTRY(DONE, "done")              /* all epochs */                                                  \
-  ENTRY(EARLY, "stopped early")    /* by --patience */                                               \
-  ENTRY(DROPPED, "dropped")        /* by successive halving */                                       \
-  ENTRY(DIVERGED, "diverged")                                                                        \
+#define SWEEP_STATUS_MAP(ENTRY)                                      \
+  ENTRY(OPEN, "open")           /* not trained, or not to its end */ \
+  ENTRY(DONE, "done")           /* all epochs */                     \
+  ENTRY(EARLY, "stopped early") /* by --patience */                  \
+  ENTRY(DROPPED, "dropped")     /* by successive halving */          \
+  ENTRY(DIVERGED, "diverged")                                        \
   ENTRY(FAILED, "failed")
 enum sweep_status {
 #define ENTRY(name, text) SWEEP_TRIAL_##name,
@@ -97,7 +97,8 @@ void sweep_trials_clear(struct sweep_trials *trials, int n_axes);
 /* The command that trains it alone; NULL when memory ran out. */
 char *sweep_trial_command(const struct sweep_options *options, const struct sweep_trial *trial);
 /* "learning-rate 0.01, hidden 64,32" */
-void sweep_trial_describe(const struct sweep_options *options, const struct sweep_trial *trial, char *text, size_t size);
+void sweep_trial_describe(const struct sweep_options *options, const struct sweep_trial *trial, char *text,
+                          size_t size);
 void sweep_course_clear(struct sweep_course *course);
 bool sweep_course_add(struct sweep_course *course, double train_loss, double validation_loss, double objective);
 

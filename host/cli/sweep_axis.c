@@ -2,6 +2,7 @@
 #include "cli/sweep_axis.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,8 +84,7 @@ static int read_range(const char *command, char *ends, struct sweep_axis *axis) 
   int64_t points = 0;
   if (!is_number(axis->option)) return refuse(command, axis, "takes no range: give alternatives, like a;b;c");
   if (!read_suffix(suffix, &axis->logarithmic, &points))
-    return refuse(command, axis,
-                  "a range is LO..HI or LO..HI:log, with :N at its end for 2 to 10000 points of a grid");
+    return refuse(command, axis, "a range is LO..HI or LO..HI:log, with :N at its end for 2 to 10000 points of a grid");
   second[-2] = *suffix = '\0';
   int code = read_end(command, axis, ends, &axis->low);
   if (code == EXIT_DONE) code = read_end(command, axis, second, &axis->high);

@@ -6,11 +6,11 @@
 
 struct sweep_axis {
   const struct setting *option;
-  const char *text;        /* as given: "64,32;128" or "1e-4..1e-2:log:5" */
+  const char *text;               /* as given: "64,32;128" or "1e-4..1e-2:log:5" */
   bool range, whole, logarithmic; /* whole: of integers */
-  double low, high;        /* of a range */
-  char **values;           /* (n) alternatives in the order given, or the points of a range from low to high */
-  int64_t n;               /* 0: a range without points */
+  double low, high;               /* of a range */
+  char **values;                  /* (n) alternatives in the order given, or the points of a range from low to high */
+  int64_t n;                      /* 0: a range without points */
 };
 
 /* Whether the text gives several values. */

@@ -1,6 +1,7 @@
 /* The options of `descent sweep`: its own, and those of train as texts, so that each can hold several values. */
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,8 +21,8 @@ static const struct setting search_rows[] = {
     ROW_INTEGER("min-epochs", "N", AT(min_epochs),
                 "halving: epochs before the first comparison (0: so that one trial remains for the last epochs)", 0, 0,
                 1e12),
-    ROW_INTEGER("eta", "N", AT(eta),
-                "halving: 1/N of the trials continue after each comparison, to N times the epochs", 0, 2, 1e6),
+    ROW_INTEGER("eta", "N", AT(eta), "halving: 1/N of the trials continue after each comparison, to N times the epochs",
+                0, 2, 1e6),
     ROW_INTEGER("together", "N", AT(together),
                 "Most trials that train at the same time (0: by the device); the results do not depend on it", 0, 0,
                 SWEEP_TRIALS_MOST),
@@ -43,10 +44,10 @@ static const struct setting output_rows[] = {
 
 /* Options of train that a sweep has its own of, or cannot have. */
 static bool left_out(const struct setting *o) {
-  static const char *const names[] = {"checkpoint", "checkpoint-every", "keep",         "keep-best",     "keep-every",
-                                      "resume",     "resume-with",      "on-divergence", "out",          "log",
-                                      "tensorboard", "report",          "config",       "quiet",         "micro-batches",
-                                      "ranks",      "comm-timeout"};
+  static const char *const names[] = {"checkpoint",  "checkpoint-every", "keep",          "keep-best", "keep-every",
+                                      "resume",      "resume-with",      "on-divergence", "out",       "log",
+                                      "tensorboard", "report",           "config",        "quiet",     "micro-batches",
+                                      "ranks",       "comm-timeout"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (strcmp(names[i], o->name) == 0) return true;
   return false;
@@ -78,7 +79,7 @@ static const struct setting *ranged(const struct setting *o, const char *text) {
 
 /* A table like train's in which every value is a text; flags stay flags. */
 struct twins {
-  struct train_values values; /* the defaults */
+  struct train_values values;       /* the defaults */
   const struct setting **originals; /* (n); headings too */
   struct setting *rows;             /* (n + 1) */
   struct twin {
@@ -170,7 +171,8 @@ static int add_given(struct sweep_options *options, const struct setting *o, con
 
 static bool add_fixed(struct sweep_options *options, const struct setting *o, const struct twin *slot) {
   if (o->marks & OPTION_UNRECORDED) return true;
-  if (o->kind == OPTION_FLAG) return cJSON_AddStringToObject(options->fixed, o->name, slot->flag ? "yes" : "no") != NULL;
+  if (o->kind == OPTION_FLAG)
+    return cJSON_AddStringToObject(options->fixed, o->name, slot->flag ? "yes" : "no") != NULL;
   return !slot->text || cJSON_AddStringToObject(options->fixed, o->name, slot->text) != NULL;
 }
 
@@ -219,8 +221,7 @@ static int resolve(struct sweep_options *o) {
   static const char *const searches[] = {"grid", "random", "halving"};
   static const char *const measures[] = {"loss", "accuracy", "auc", "rmse"};
   const int search = place_of(o->search_text, searches, 3), measure = place_of(o->measure_text, measures, 4);
-  if (search < 0)
-    return fail(command, EXIT_USAGE, "--search '%s': must be grid, random or halving", o->search_text);
+  if (search < 0) return fail(command, EXIT_USAGE, "--search '%s': must be grid, random or halving", o->search_text);
   if (measure < 0)
     return fail(command, EXIT_USAGE, "--measure '%s': must be loss, accuracy, auc or rmse", o->measure_text);
   o->search = (enum sweep_search)search;

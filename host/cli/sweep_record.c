@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli/sweep_run.h"
+#include "report/text.h"
 
 static const char *const command = sweep_command;
 
@@ -107,8 +108,8 @@ static int compare(const struct sweep *sweep, const cJSON *recorded, const cJSON
   if (!name) return EXIT_DONE;
   const char *before = text_of(recorded, name), *now = text_of(here, name);
   if (strcmp(name, "checksum") == 0)
-    return fail(command, EXIT_USAGE, "%s: records a sweep of other data: %s has changed since",
-                sweep->record.path, sweep->options.data_path);
+    return fail(command, EXIT_USAGE, "%s: records a sweep of other data: %s has changed since", sweep->record.path,
+                sweep->options.data_path);
   return fail(command, EXIT_USAGE, "%s: records another sweep: %s was %s and is now %s", sweep->record.path, name,
               before ? before : "not given", now ? now : "not given");
 }
@@ -157,8 +158,10 @@ bool sweep_record_trial(struct sweep *sweep, struct sweep_trial *t) {
   char *line = sweep_trial_command(&sweep->options, t);
   const struct sweep_course *c = &t->course;
   bool whole = object && line && values && cJSON_AddNumberToObject(object, "trial", (double)t->number);
-  if (whole) cJSON_AddItemToObject(object, "options", values);
-  else cJSON_Delete(values);
+  if (whole)
+    cJSON_AddItemToObject(object, "options", values);
+  else
+    cJSON_Delete(values);
   whole = whole && add_text(object, "command", line) && add_text(object, "status", sweep_status_names[t->status]) &&
           (!t->error || add_text(object, "error", t->error)) &&
           cJSON_AddNumberToObject(object, "epochs", (double)t->epochs) &&
@@ -228,7 +231,8 @@ static int read_line(struct sweep *sweep, const cJSON *here, const char *text, i
   else if (number == 1)
     code = fail(command, EXIT_DATA, "%s: is not the --log of a sweep", sweep->record.path);
   else if (!read_trial(sweep, line))
-    code = fail(command, EXIT_DATA, "%s:%" PRId64 ": is not a line of a trial of this sweep", sweep->record.path, number);
+    code =
+        fail(command, EXIT_DATA, "%s:%" PRId64 ": is not a line of a trial of this sweep", sweep->record.path, number);
   cJSON_Delete(line);
   return code;
 }

@@ -7,6 +7,7 @@
 
 #include "cli/interrupt.h"
 #include "cli/sweep_run.h"
+#include "report/text.h"
 
 static const char *const command = sweep_command;
 

@@ -1,6 +1,7 @@
 /* The configurations of a sweep: each becomes an argument list of `descent train` and is parsed by it, so that a trial
  * means what its command line means. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -213,8 +214,7 @@ int sweep_trials_create(const char *command, const struct sweep_options *options
   int code = options->search == SWEEP_GRID ? make_grid(command, options, trials)
                                            : make_random(command, options, seed_of(options), trials);
   for (int64_t t = 0; t < trials->n && code == EXIT_DONE; t++)
-    code = make_arguments(options, &trials->trials[t]) ? parse(command, &trials->trials[t])
-                                                       : out_of_memory(command);
+    code = make_arguments(options, &trials->trials[t]) ? parse(command, &trials->trials[t]) : out_of_memory(command);
   return code;
 }
 
@@ -284,7 +284,8 @@ static int compare(const struct sweep_trial *a, const struct sweep_trial *b, enu
 }
 
 static int compare_entries(const void *a, const void *b, void *measure) {
-  return compare(*(struct sweep_trial *const *)a, *(struct sweep_trial *const *)b, *(const enum sweep_measure *)measure);
+  return compare(*(struct sweep_trial *const *)a, *(struct sweep_trial *const *)b,
+                 *(const enum sweep_measure *)measure);
 }
 
 struct sweep_trial **sweep_trials_ranked(const struct sweep_trials *trials, enum sweep_measure measure) {

@@ -11,6 +11,7 @@ struct summary {
   descent_impute impute;
   const char *missing; /* --missing as given, or NULL */
   bool task_inferred;
+  const char *how;                   /* a line on networks that are trained together, or NULL */
   const descent_dataset *data;       /* the whole file */
   const descent_dataset *training;   /* the rows to train on */
   const descent_dataset *validation; /* or NULL */

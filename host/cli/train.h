@@ -31,6 +31,8 @@ struct train_values {
   const char *checkpoint_every, *on_divergence; /* texts */
   const char *resume_with;                      /* option names, or NULL */
   const char *keep_every;                       /* a text, or NULL */
+  int64_t ensemble, folds;                      /* networks: 1 and 0 for one */
+  const char *ensemble_shuffle, *out_of_fold;   /* "own" or "shared"; or NULL */
   int64_t keep;
   bool keep_best;
   bool quiet;
@@ -39,6 +41,7 @@ struct train_values {
   const char *validation_path; /* or NULL */
   double validation_fraction;  /* 0 with a path */
   bool validation_given;       /* false: the fraction is the default */
+  bool out_given;              /* likewise */
   char may_change[512];        /* resume_with in the library's names */
 };
 

@@ -4,12 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/members.h"
 #include "cli/output.h"
 #include "cli/place.h"
 #include "cli/train.h"
 
 static const char command[] = "descent train";
-static const char default_validation[] = "0.2";
+static const char default_validation[] = "0.2", default_out[] = "model.safetensors";
 
 #define AT(member) offsetof(struct train_values, member)
 static const struct setting data_rows[] = {
@@ -54,6 +55,20 @@ static const struct setting training_rows[] = {
              "balanced, one weight per class like 1,5, or by name like yes=5 (others: 1)", 0),
     ROW_REAL("label-smoothing", "X", AT(training.train.label_smoothing),
              "Fraction of each label spread over all classes", OPTION_OPEN_HIGH, 0, 1),
+    ROW_HEADING("Several networks:"),
+    ROW_INTEGER("ensemble", "K", AT(ensemble),
+                "Train K networks with different seeds, together, and save them as one model, which predicts the mean "
+                "of their probabilities or values",
+                OPTION_UNRECORDED, 1, 1e6),
+    ROW_TEXT("ensemble-shuffle", "own|shared", AT(ensemble_shuffle),
+             "Whether each of them sees the rows in an order of its own, or all in the same order", OPTION_UNRECORDED),
+    ROW_INTEGER("folds", "N", AT(folds),
+                "Cross-validate instead of saving a model: deal the rows into N folds, and measure each with a network "
+                "trained on the others; 0: no",
+                OPTION_UNRECORDED, 0, 1e6),
+    ROW_TEXT("out-of-fold", "FILE", AT(out_of_fold),
+             "With --folds: write what each row is predicted by the network that was not trained on it, as CSV",
+             OPTION_UNRECORDED),
     ROW_END,
 };
 static const struct setting checkpoint_rows[] = {
@@ -115,6 +130,7 @@ static int parse(const struct command_syntax *syntax, int argc, char **argv, str
 }
 
 static int check_validation(struct train_values *v) {
+  v->out_given = v->out != default_out;
   v->validation_given = strcmp(v->validation, default_validation) != 0;
   char number[32];
   size_t length = strlen(v->validation);
@@ -211,7 +227,9 @@ void train_options_sets(struct train_values *values, struct setting_set sets[TRA
                                   .checkpoint_every = CHECKPOINT_EVERY,
                                   .keep = CHECKPOINTS_KEPT,
                                   .on_divergence = "stop",
-                                  .out = "model.safetensors"};
+                                  .ensemble = 1,
+                                  .ensemble_shuffle = "own",
+                                  .out = default_out};
   const struct setting_set all[] = {
       {data_rows, values},
       {answer_options, &values->data},
@@ -258,8 +276,9 @@ int train_options_read(int argc, char **argv, const struct launcher *launcher, s
   if ((code = training_choice_resolve(command, &values->training, &values->device)) != EXIT_DONE ||
       (code = rank_choice_check(command, launcher, &values->ranks, values->device.device)) != EXIT_DONE ||
       (code = checkpoint_choice_resolve(command, values)) != EXIT_DONE ||
-      (code = check_validation(values)) != EXIT_DONE || (code = check_kept(values)) != EXIT_DONE ||
-      (code = check_different(values)) != EXIT_DONE || (code = check_outputs(values, launcher)) != EXIT_DONE)
+      (code = members_check_options(values, launcher)) != EXIT_DONE || (code = check_validation(values)) != EXIT_DONE ||
+      (code = check_kept(values)) != EXIT_DONE || (code = check_different(values)) != EXIT_DONE ||
+      (code = check_outputs(values, launcher)) != EXIT_DONE)
     return code;
   *record = options_record(&syntax);
   return *record ? OPTIONS_CONTINUE : fail(command, EXIT_RUN, "out of memory");

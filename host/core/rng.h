@@ -13,7 +13,7 @@
 #define RNG_FUNCTION static inline
 #endif
 
-enum rng_purpose { RNG_WEIGHTS = 1, RNG_SHUFFLE, RNG_DROPOUT, RNG_SPLIT, RNG_SYNTHETIC, RNG_MEMBER };
+enum rng_purpose { RNG_WEIGHTS = 1, RNG_SHUFFLE, RNG_DROPOUT, RNG_SPLIT, RNG_SYNTHETIC, RNG_MEMBER, RNG_FOLD };
 
 /* Four random words: block `block` (< 2^48) of the stream (seed, purpose, stream < 2^24, step < 2^48). */
 RNG_FUNCTION philox4x32_ctr_t rng_block(uint64_t seed, enum rng_purpose purpose, uint32_t stream, uint64_t step,

@@ -6,7 +6,7 @@
 #include "core/memory.h"
 #include "core/rng.h"
 #include "core/status.h"
-#include "data/dataset.h"
+#include "data/view.h"
 
 /* One class, or all rows without classes. `held`: rows to hold out. */
 struct class_share {
@@ -62,25 +62,6 @@ static void set_shares(struct class_share *shares, int64_t n, double fraction, i
   fill_empty_side(shares, n, -1);
 }
 
-static int64_t class_of(const descent_dataset *dataset, int64_t row) {
-  const struct dataset_storage *s = dataset->storage;
-  return s->classes && s->y ? (int64_t)s->y[dataset_source_row(dataset, row)] : 0;
-}
-
-/* A view with room for `rows` rows that shares the parent's storage. */
-static descent_dataset *make_view(const descent_dataset *parent, int64_t rows) {
-  int64_t *index = memory_allocate(rows, sizeof *index, "the split");
-  descent_dataset *view = index ? dataset_create() : NULL;
-  if (!view) {
-    free(index);
-    return NULL;
-  }
-  view->storage = parent->storage;
-  view->index = index;
-  __atomic_add_fetch(&parent->storage->references, 1, __ATOMIC_RELAXED);
-  return view;
-}
-
 descent_status descent_dataset_split(const descent_dataset *dataset, double fraction, uint64_t seed,
                                      descent_dataset **kept, descent_dataset **held_out) {
   struct class_share *shares = NULL;
@@ -93,8 +74,7 @@ descent_status descent_dataset_split(const descent_dataset *dataset, double frac
   if (kept == held_out) TRY(status_set(DESCENT_ERROR_ARGUMENT, "held_out: is where kept goes"));
   if (!(fraction > 0 && fraction < 1))
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "fraction %g: must be above 0 and below 1", fraction));
-  const int64_t rows = dataset->rows, total = llround(fraction * (double)rows);
-  const int64_t classes = dataset->storage->y && dataset->storage->classes ? dataset->storage->classes : 1;
+  const int64_t rows = dataset->rows, total = llround(fraction * (double)rows), classes = view_classes(dataset);
   if (total < 1 || total >= rows)
     TRY(status_set(DESCENT_ERROR_DATA,
                    "a fraction of %g of %" PRId64 " row%s leaves one side of the split empty (change the fraction, "
@@ -104,7 +84,7 @@ descent_status descent_dataset_split(const descent_dataset *dataset, double frac
   orders = memory_allocate(classes, sizeof *orders, "the split");
   if (!shares || !orders) TRY(DESCENT_ERROR_MEMORY);
   for (int64_t k = 0; k < classes; k++) shares[k].class_index = k;
-  for (int64_t r = 0; r < rows; r++) shares[class_of(dataset, r)].rows++;
+  for (int64_t r = 0; r < rows; r++) shares[view_class(dataset, r)].rows++;
   set_shares(shares, classes, fraction, total);
   int64_t n_held = 0;
   for (int64_t k = 0; k < classes; k++) {
@@ -112,15 +92,14 @@ descent_status descent_dataset_split(const descent_dataset *dataset, double frac
     if (shares[k].rows) orders[k] = permutation_create(seed, RNG_SPLIT, (uint64_t)k, (uint64_t)shares[k].rows);
     shares[k].rows = 0; /* recounted below */
   }
-  first = make_view(dataset, rows - n_held);
-  second = make_view(dataset, n_held);
+  first = view_create(dataset, rows - n_held);
+  second = view_create(dataset, n_held);
   if (!first || !second) TRY(DESCENT_ERROR_MEMORY);
   /* Each class is shuffled on its own; the first of its rows are held out. */
   for (int64_t r = 0; r < rows; r++) {
-    const int64_t k = class_of(dataset, r);
+    const int64_t k = view_class(dataset, r);
     const uint64_t position = permutation_index(&orders[k], (uint64_t)shares[k].rows++);
-    descent_dataset *side = (int64_t)position < shares[k].held ? second : first;
-    side->index[side->rows++] = dataset_source_row(dataset, r);
+    view_add((int64_t)position < shares[k].held ? second : first, dataset, r);
   }
   *kept = first;
   *held_out = second;

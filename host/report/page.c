@@ -6,7 +6,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "report/curves.h"
 #include "report/markup.h"
 #include "report/page_tables.h"
 #include "report/svg.h"
@@ -186,13 +185,14 @@ static void write_measures(FILE *out, const struct page *p) {
   for (int i = 0; i < p->diagnosis->n; i++)
     if (p->diagnosis->charts[i].classes) write_chart(out, &p->diagnosis->charts[i]);
   fputs("</div>\n", out);
+  if (p->members) page_members(out, p->members);
   write_charts(out, p->diagnosis, false);
 }
 
 static bool write_course(FILE *out, const struct page *p) {
   const struct curves_run run = {"", p->history};
   struct figure figure = {0};
-  const bool made = curves_add_loss(&figure, &run, 1) && curves_add_measures(&figure, &run, 1) &&
+  const bool made = curves_add_loss(&figure, p->runs, p->n_runs) && curves_add_measures(&figure, p->runs, p->n_runs) &&
                     curves_add_learning_rate(&figure, &run, 1);
   if (made && p->history->epochs) {
     fputs("<h2>Training curves</h2>\n", out);

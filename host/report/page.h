@@ -8,7 +8,9 @@
 #include <stdio.h>
 
 #include "report/chart.h"
+#include "report/curves.h"
 #include "report/history.h"
+#include "report/measures.h"
 #include "report/metrics.h"
 #include "report/verdict.h"
 
@@ -27,7 +29,10 @@ struct page {
   const char *failure;           /* why the training failed, or NULL */
   bool interrupted;              /* by a signal, which wants an end soon: no measures that take an evaluation */
   const struct verdict *verdict; /* or NULL */
-  const struct history *history;
+  const struct history *history; /* of the network, or of the first of several */
+  const struct curves_run *runs; /* (n_runs) of several networks, with names; of one, `history` */
+  int n_runs;
+  const struct measures_table *members; /* of an ensemble, measured on the rows of the last column; or NULL */
   const descent_fit_result *result;
   const struct metrics_column *columns; /* (n_columns) final metrics; the last is shown at the top */
   int n_columns;

@@ -55,6 +55,18 @@ void page_measures(FILE *out, const struct page *p) {
   fputs("</tbody></table></div>\n", out);
 }
 
+void page_members(FILE *out, const struct measures_table *table) {
+  fprintf(out, "<h3>Networks on the %s rows</h3>\n<div class=\"card\"><table><thead><tr><th></th>", table->title);
+  for (int m = 0; m < table->n_measures; m++) fprintf(out, "<th class=\"n\">%s</th>", table->names[m]);
+  fputs("</tr></thead><tbody>\n", out);
+  for (int64_t r = 0; r < table->n_rows; r++) {
+    fprintf(out, "<tr><th>%s</th>", table->rows[r].name);
+    for (int m = 0; m < table->n_measures; m++) write_number(out, table->rows[r].values[m]);
+    fputs("</tr>\n", out);
+  }
+  fputs("</tbody></table></div>\n", out);
+}
+
 /* ---- layers ----------------------------------------------------------------------------------------------------- */
 
 enum { LAYERS_LISTED = 40 };

@@ -6,6 +6,8 @@
 
 void page_warnings(FILE *out, const struct page *page);
 void page_measures(FILE *out, const struct page *page);
+/* Measures of each network of an ensemble. */
+void page_members(FILE *out, const struct measures_table *table);
 /* Each layer with its statistics at the end of the last epoch. */
 void page_layers(FILE *out, const struct page *page);
 void page_configuration(FILE *out, const struct page *page);

@@ -15,19 +15,33 @@
 enum { MIN_BAR = 8, MAX_BAR = 30, LINE_SIZE = 512 };
 static const double REDRAW_SECONDS = 0.05, SILENT_SECONDS = 60;
 
-enum piece { EPOCH, BAR, LOSS, VALIDATION, METRIC, RATE, TIME, PIECES };
+enum piece { EPOCH, BAR, LOSS, VALIDATION, METRIC, NETWORKS, RATE, TIME, PIECES };
+
+/* "loss 0.0832", and of several networks where there is room "loss 0.0832+-0.0041" */
+static void write_loss(char piece[64], const char *name, double loss, double deviation, bool unicode) {
+  char a[TEXT_SIZE], b[TEXT_SIZE];
+  if (isnan(loss)) return;
+  const int length = snprintf(piece, 64, "%s %.20s", name, text_loss(loss, a));
+  if (!isnan(deviation))
+    snprintf(piece + length, (size_t)(64 - length), "%s%.16s", unicode ? "\u00b1" : "+-", text_loss(deviation, b));
+}
 
 /* Formats all pieces except the bar; "" when unknown. */
-static void write_pieces(const struct progress_view *v, bool brief, char pieces[PIECES][64]) {
-  char a[TEXT_SIZE];
+static void write_pieces(const struct progress_view *v, bool brief, bool unicode, char pieces[PIECES][64]) {
+  char a[TEXT_SIZE], b[TEXT_SIZE];
   int digits = snprintf(NULL, 0, "%" PRId64, v->epochs);
   memset(pieces, 0, sizeof(char[PIECES][64]));
   snprintf(pieces[EPOCH], sizeof *pieces, "%s%*" PRId64 "/%" PRId64, brief ? "" : "epoch ", digits, v->epoch,
            v->epochs);
-  if (!isnan(v->loss)) snprintf(pieces[LOSS], sizeof *pieces, "loss %.20s", text_loss(v->loss, a));
-  if (!isnan(v->validation_loss))
-    snprintf(pieces[VALIDATION], sizeof *pieces, "val %.20s", text_loss(v->validation_loss, a));
+  write_loss(pieces[LOSS], "loss", v->loss, brief || !v->networks ? NAN : v->loss_deviation, unicode);
+  write_loss(pieces[VALIDATION], "val", v->validation_loss, brief || !v->networks ? NAN : v->validation_deviation,
+             unicode);
   if (v->metric) snprintf(pieces[METRIC], sizeof *pieces, "%.20s %.20s", v->metric, text_loss(v->metric_value, a));
+  if (v->training < v->networks)
+    snprintf(pieces[NETWORKS], sizeof *pieces, "%.20s of %.20s train", text_count(v->training, a),
+             text_count(v->networks, b));
+  else if (v->networks)
+    snprintf(pieces[NETWORKS], sizeof *pieces, "%.20s networks", text_count(v->networks, a));
   if (v->rows_per_second > 0)
     snprintf(pieces[RATE], sizeof *pieces, "%.20s rows/s", text_scaled(v->rows_per_second, a));
   if (v->finished)
@@ -53,16 +67,21 @@ static void append_bar(char *text, size_t size, int columns, double share, bool 
 
 void progress_line(const struct progress_view *view, int columns, bool bar, bool unicode, char *text, size_t size) {
   /* Pieces dropped in a narrow window, first to last; the word "epoch" goes with the bar. */
-  static const enum piece drop[] = {VALIDATION, RATE, BAR, TIME, METRIC};
+  static const enum piece drop[] = {VALIDATION, RATE, NETWORKS, BAR, TIME, METRIC};
   char pieces[PIECES][64];
+  struct progress_view narrow = *view;
   const bool live = bar;
-  write_pieces(view, false, pieces);
+  write_pieces(&narrow, false, unicode, pieces);
+  if (pieces_columns(pieces) + (bar ? MIN_BAR + 1 : 0) > columns) {
+    narrow.loss_deviation = narrow.validation_deviation = NAN;
+    write_pieces(&narrow, false, unicode, pieces);
+  }
   for (size_t i = 0; pieces_columns(pieces) + (bar ? MIN_BAR + 1 : 0) > columns && i < sizeof drop / sizeof *drop;
        i++) {
     if (drop[i] == BAR) {
       bar = false;
-      write_pieces(view, true, pieces);
-      *pieces[RATE] = *pieces[VALIDATION] = '\0';
+      write_pieces(&narrow, true, unicode, pieces);
+      *pieces[RATE] = *pieces[VALIDATION] = *pieces[NETWORKS] = '\0';
     }
     *pieces[drop[i]] = '\0';
   }
@@ -146,6 +165,30 @@ static bool ends_tenth(const struct progress_view *view) {
   return view->epoch % (view->epochs / 10 + (view->epochs % 10 != 0)) == 0;
 }
 
+static void choose_metric(struct progress *progress, descent_task task, const descent_metrics *validation) {
+  struct progress_view *view = &progress->view;
+  view->metric = task == DESCENT_TASK_REGRESSION ? "rmse" : progress->live ? "acc" : "accuracy";
+  view->metric_value = task == DESCENT_TASK_REGRESSION ? validation->rmse : validation->accuracy;
+}
+
+/* The view of an epoch is complete: draws or prints what is due. */
+static void show_epoch(struct progress *progress, bool first, const char *placement, const char *warning) {
+  const struct progress_view *view = &progress->view;
+  progress->rows_done = 0;
+  if (first && *placement) {
+    clear_line(progress);
+    text_print(progress->stream, "%s\n", placement);
+  }
+  const bool warned = show_warning(progress, warning);
+  if (!progress->live) {
+    progress->pending = true;
+    if (first || warned || ends_tenth(view) || view->seconds - progress->printed_at >= SILENT_SECONDS)
+      print_line(progress);
+  } else if (clock_seconds() - progress->drawn_at >= REDRAW_SECONDS) {
+    draw(progress);
+  }
+}
+
 void progress_epoch(struct progress *progress, descent_task task, const descent_epoch_info *info) {
   struct progress_view *view = &progress->view;
   if (!progress->stream) return;
@@ -161,24 +204,84 @@ void progress_epoch(struct progress *progress, descent_task task, const descent_
       .seconds_left = info->seconds / (double)info->epoch * (double)(info->epochs - info->epoch),
       .finished = info->epoch == info->epochs,
   };
-  progress->rows_done = 0;
   if (info->validation) {
     view->validation_loss = info->validation->loss;
-    view->metric = task == DESCENT_TASK_REGRESSION ? "rmse" : progress->live ? "acc" : "accuracy";
-    view->metric_value = task == DESCENT_TASK_REGRESSION ? info->validation->rmse : info->validation->accuracy;
+    choose_metric(progress, task, info->validation);
   }
-  if (first && *info->placement) {
-    clear_line(progress);
-    text_print(progress->stream, "%s\n", info->placement);
+  show_epoch(progress, first, info->placement, info->warning);
+}
+
+/* ---- several networks -------------------------------------------------------------------------------------------- */
+
+struct sums {
+  int64_t n;
+  double sum, squares;
+};
+
+static void add(struct sums *s, double value) {
+  s->n++;
+  s->sum += value;
+  s->squares += value * value;
+}
+
+static double mean_of(const struct sums *s) { return s->n ? s->sum / (double)s->n : NAN; }
+
+static double deviation_of(const struct sums *s) {
+  const double mean = mean_of(s), variance = s->squares / (double)s->n - mean * mean;
+  return s->n < 2 ? NAN : sqrt(variance > 0 ? variance : 0);
+}
+
+/* "3 of 8 networks: ..", of the first one with a warning; "" without one. */
+static void join_warnings(const descent_epoch_info *const *epochs, int64_t count, char text[static 320]) {
+  int64_t warned = 0, first = 0;
+  for (int64_t k = count - 1; k >= 0; k--)
+    if (epochs[k] && *epochs[k]->warning) warned++, first = k;
+  *text = '\0';
+  if (warned) snprintf(text, 320, "%" PRId64 " of %" PRId64 " networks: %s", warned, count, epochs[first]->warning);
+}
+
+void progress_members(struct progress *progress, descent_task task, const descent_epoch_info *const *epochs,
+                      int64_t count) {
+  struct progress_view *view = &progress->view;
+  struct sums loss = {0}, validation = {0}, metric = {0};
+  const descent_epoch_info *last = NULL; /* of those that have trained longest */
+  double rate = 0;
+  int64_t training = 0;
+  char warning[320];
+  if (!progress->stream) return;
+  for (int64_t k = 0; k < count; k++) {
+    const descent_epoch_info *info = epochs[k];
+    if (!info) continue;
+    if (!last || info->epoch > last->epoch) last = info;
+    add(&loss, info->train_loss);
+    rate += info->rows_per_second;
+    training++;
+    if (!info->validation) continue;
+    add(&validation, info->validation->loss);
+    choose_metric(progress, task, info->validation);
+    add(&metric, view->metric_value);
   }
-  const bool warned = show_warning(progress, info->warning);
-  if (!progress->live) {
-    progress->pending = true;
-    if (first || warned || ends_tenth(view) || view->seconds - progress->printed_at >= SILENT_SECONDS)
-      print_line(progress);
-  } else if (clock_seconds() - progress->drawn_at >= REDRAW_SECONDS) {
-    draw(progress);
-  }
+  if (!last) return;
+  const bool first = view->epoch == 0;
+  *view = (struct progress_view){
+      .epoch = last->epoch,
+      .epochs = last->epochs,
+      .share = (double)last->epoch / (double)last->epochs,
+      .loss = mean_of(&loss),
+      .validation_loss = mean_of(&validation),
+      .metric = view->metric,
+      .metric_value = mean_of(&metric),
+      .rows_per_second = rate,
+      .seconds = last->seconds,
+      .seconds_left = last->seconds / (double)last->epoch * (double)(last->epochs - last->epoch),
+      .finished = last->epoch == last->epochs,
+      .networks = count,
+      .training = training,
+      .loss_deviation = deviation_of(&loss),
+      .validation_deviation = deviation_of(&validation),
+  };
+  join_warnings(epochs, count, warning);
+  show_epoch(progress, first, last->placement, warning);
 }
 
 void progress_close(struct progress *progress) {

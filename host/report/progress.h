@@ -18,6 +18,9 @@ struct progress_view {
   double rows_per_second; /* 0: unknown */
   double seconds, seconds_left;
   bool finished; /* show the elapsed time instead of the time left */
+  /* Of several networks, the numbers above are their means. */
+  int64_t networks, training;                  /* in all, and those that still train; 0: one */
+  double loss_deviation, validation_deviation; /* between networks; NaN: not shown */
 };
 
 struct progress {
@@ -36,6 +39,10 @@ struct progress {
 void progress_open(struct progress *progress, FILE *stream, int64_t rows);
 void progress_step(struct progress *progress, int64_t epochs, const descent_step_info *info);
 void progress_epoch(struct progress *progress, descent_task task, const descent_epoch_info *info);
+/* An epoch of several networks: of each that has just finished it; NULL for the others. Shows the means of these and,
+ * where there is room, the standard deviation between networks. */
+void progress_members(struct progress *progress, descent_task task, const descent_epoch_info *const *epochs,
+                      int64_t count);
 /* Leaves the last state on the screen, or in the log. */
 void progress_close(struct progress *progress);
 

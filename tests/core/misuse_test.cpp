@@ -343,6 +343,7 @@ const std::map<std::string, Case> &cases() {
            DESCENT_TASK_BINARY, 2, &w.made_data),
       CASE(descent_dataset_free, may_be_null(w.made_data)),
       CASE(descent_dataset_split, DATA, 0.5, 1, &w.made_data, &w.made_second),
+      CASE(descent_dataset_fold, DATA, 2, 0, 1, &w.made_data, &w.made_second),
       CASE(descent_dataset_rows, DATA),
       CASE(descent_dataset_inputs, DATA),
       CASE(descent_dataset_targets, DATA),

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/interrupt.h"
+#include "cli/summary.h"
 #include "cli/sweep_run.h"
 #include "report/metrics.h"
 #include "report/terminal.h"
@@ -81,22 +82,39 @@ static int64_t count_recorded(const struct sweep *sweep) {
   return n;
 }
 
+static void print_data(const struct sweep *sweep) {
+  const struct training *t = &sweep->shared;
+  summary_print(stderr, &(struct summary){.data_path = t->values.data_path,
+                                          .target = t->values.target,
+                                          .impute = t->values.impute,
+                                          .missing = t->values.data.missing,
+                                          .task_inferred = t->values.task == DESCENT_TASK_AUTO,
+                                          .trials = true,
+                                          .data = t->data,
+                                          .training = t->rows.training,
+                                          .validation = t->rows.validation,
+                                          .validation_path = t->values.validation_path,
+                                          .network = t->network,
+                                          .device = t->device,
+                                          .train = &t->values.training.train});
+}
+
 static void print_plan(const struct sweep *sweep) {
   const struct sweep_options *o = &sweep->options;
-  static const char *const searches[] = {"grid", "random", "halving"};
+  char count[TEXT_SIZE];
   if (o->quiet) return;
-  const int64_t recorded = count_recorded(sweep);
-  training_print_summary(&sweep->shared, NULL);
-  text_print(stderr, "sweep       %s, %" PRId64 " trial%s of", searches[o->search], sweep->trials.n,
-             sweep->trials.n == 1 ? "" : "s");
+  print_data(sweep);
+  text_print(stderr, "sweep       %s: %" PRId64 " trial%s of at most %s epochs\n", sweep_search_names[o->search],
+             sweep->trials.n, sweep->trials.n == 1 ? "" : "s",
+             text_count(sweep->shared.values.training.train.epochs, count));
   for (int a = 0; a < o->n_axes; a++)
-    text_print(stderr, "%s %s %s", a ? "," : "", o->axes[a].option->name, o->axes[a].text);
-  fputs("\n", stderr);
+    text_print(stderr, "            %s %s\n", o->axes[a].option->name, o->axes[a].text);
   for (int i = 0; i < sweep->rungs.n; i++)
     fprintf(stderr, "%s%" PRId64 " after epoch %" PRId64 "%s",
-            i ? ", " : "rungs       the best trials continue: ", sweep->rungs.keep[i], sweep->rungs.epochs[i],
+            i ? ", " : "            the best continue: ", sweep->rungs.keep[i], sweep->rungs.epochs[i],
             i + 1 == sweep->rungs.n ? "\n" : "");
-  if (recorded) text_print(stderr, "resumed     %s: %" PRId64 " trials are finished\n", o->resume, recorded);
+  if (count_recorded(sweep))
+    text_print(stderr, "resumed     %s: %" PRId64 " of them are finished\n", o->resume, count_recorded(sweep));
   fputs("\n", stderr);
 }
 
@@ -140,30 +158,31 @@ static int all_failed(const struct sweep *sweep) {
               "no trial has a result; trial 1: %s", first->error ? first->error : sweep_status_names[first->status]);
 }
 
-static int measure_best(const struct sweep *sweep, const struct sweep_trial *best) {
-  const descent_dataset *const data[] = {sweep->shared.rows.training, sweep->shared.rows.validation,
-                                         sweep->shared.test};
-  static const char *const titles[] = {"training", "validation", "test"};
-  enum { MOST = sizeof titles / sizeof *titles };
+/* As train measures its model, which is the one that --out holds. */
+static int measure_best(const struct sweep *sweep) {
+  enum { MOST = 3 };
+  static const char *const titles[MOST] = {"training", "validation", "test"};
+  const struct training *t = &sweep->shared;
+  const descent_dataset *const data[MOST] = {t->rows.training, t->rows.validation, t->test};
+  descent_predict_options options = descent_predict_options_default();
+  if (t->values.device.fusion == DESCENT_FUSION_OFF) options.fusion = DESCENT_FUSION_OFF;
   descent_metrics metrics[MOST];
   struct metrics_column columns[MOST];
   int n = 0;
-  descent_status status = DESCENT_OK;
   descent_network *network = NULL;
-  (void)best;
-  status = descent_network_load(sweep->options.out, &network);
+  descent_status status = descent_network_load(sweep->options.out, &network);
   for (int i = 0; i < MOST && status == DESCENT_OK; i++) {
     if (!data[i]) continue;
-    status = descent_evaluate(network, sweep->shared.device, data[i], 0, &metrics[n]);
-    if (status != DESCENT_OK) break;
+    status = descent_evaluate_with(network, t->device, data[i], &options, 0, &metrics[n]);
     columns[n] = (struct metrics_column){titles[i], &metrics[n]};
-    n++;
+    n += status == DESCENT_OK;
   }
   if (status == DESCENT_OK) report_metrics_print(stdout, network, columns, n);
   for (int i = 0; i < n; i++) descent_metrics_clear(&metrics[i]);
   descent_network_free(network);
-  if (status == DESCENT_OK) fputs("\n", stdout);
-  return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
+  if (status != DESCENT_OK) return fail_status(command, status);
+  fputs("\n", stdout);
+  return EXIT_DONE;
 }
 
 static int finish(struct sweep *sweep) {
@@ -173,7 +192,7 @@ static int finish(struct sweep *sweep) {
   if (best && !interrupt_signal()) code = sweep_save_best(sweep, best);
   sweep_table_close(&sweep->table);
   if (code != EXIT_DONE) return code;
-  if (best && !interrupt_signal()) code = measure_best(sweep, best);
+  if (best && !interrupt_signal()) code = measure_best(sweep);
   if (code == EXIT_DONE && best && !interrupt_signal()) print_end(sweep, best);
   if (interrupt_signal()) print_interruption(sweep);
   return code == EXIT_DONE && best ? sweep_report(sweep, best) : code;

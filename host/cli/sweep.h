@@ -6,6 +6,7 @@
 #include "cli/train.h"
 
 enum sweep_search { SWEEP_GRID, SWEEP_RANDOM, SWEEP_HALVING };
+extern const char *const sweep_search_names[3];
 enum sweep_measure { SWEEP_LOSS, SWEEP_ACCURACY, SWEEP_AUC, SWEEP_RMSE };
 
 /* An option of train that was given. */

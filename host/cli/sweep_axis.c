@@ -89,6 +89,8 @@ static int read_range(const char *command, char *ends, struct sweep_axis *axis) 
   int code = read_end(command, axis, ends, &axis->low);
   if (code == EXIT_DONE) code = read_end(command, axis, second, &axis->high);
   if (code != EXIT_DONE) return code;
+  snprintf(axis->ends[0], sizeof axis->ends[0], "%s", ends);
+  snprintf(axis->ends[1], sizeof axis->ends[1], "%s", second);
   if (axis->low == axis->high) return refuse(command, axis, "the range holds one value: omit ..");
   if (axis->low > axis->high)
     return fail(command, EXIT_USAGE, "--%s '%s': the range ends below its start: did you mean %s..%s?",

@@ -9,6 +9,7 @@ struct sweep_axis {
   const char *text;               /* as given: "64,32;128" or "1e-4..1e-2:log:5" */
   bool range, whole, logarithmic; /* whole: of integers */
   double low, high;               /* of a range */
+  char ends[2][24];               /* of a range, as texts */
   char **values;                  /* (n) alternatives in the order given, or the points of a range from low to high */
   int64_t n;                      /* 0: a range without points */
 };

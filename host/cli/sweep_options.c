@@ -6,9 +6,11 @@
 #include <string.h>
 
 #include "cli/output.h"
-#include "cli/sweep.h"
+#include "cli/sweep_run.h"
 
-static const char command[] = "descent sweep";
+static const char *const command = sweep_command;
+
+const char *const sweep_search_names[3] = {"grid", "random", "halving"};
 
 #define AT(member) offsetof(struct sweep_options, member)
 static const struct setting search_rows[] = {
@@ -44,10 +46,27 @@ static const struct setting output_rows[] = {
 
 /* Options of train that a sweep has its own of, or cannot have. */
 static bool left_out(const struct setting *o) {
-  static const char *const names[] = {"checkpoint",  "checkpoint-every", "keep",          "keep-best", "keep-every",
-                                      "resume",      "resume-with",      "on-divergence", "out",       "log",
-                                      "tensorboard", "report",           "config",        "quiet",     "micro-batches",
-                                      "ranks",       "comm-timeout"};
+  static const char *const names[] = {"checkpoint",
+                                      "checkpoint-every",
+                                      "keep",
+                                      "keep-best",
+                                      "keep-every",
+                                      "resume",
+                                      "resume-with",
+                                      "on-divergence",
+                                      "out",
+                                      "log",
+                                      "tensorboard",
+                                      "report",
+                                      "config",
+                                      "quiet",
+                                      "micro-batches",
+                                      "ranks",
+                                      "comm-timeout",
+                                      "ensemble",
+                                      "ensemble-shuffle",
+                                      "folds",
+                                      "out-of-fold"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (strcmp(names[i], o->name) == 0) return true;
   return false;
@@ -63,7 +82,7 @@ static const struct setting *find(const struct setting *table, const char *name)
  * and the epochs. */
 static bool can_vary(const struct setting *o) {
   static const char *const others[] = {"normalize", "impute", "min-delta", "class-weights", "label-smoothing"};
-  if (strcmp(o->name, "seed") == 0 || o->kind == OPTION_FLAG) return false;
+  if (strcmp(o->name, "seed") == 0 || strcmp(o->name, "shuffle-seed") == 0 || o->kind == OPTION_FLAG) return false;
   for (size_t i = 0; i < sizeof others / sizeof *others; i++)
     if (strcmp(others[i], o->name) == 0) return true;
   return find(network_options, o->name) || find(optimizer_options, o->name);
@@ -218,9 +237,8 @@ static int place_of(const char *text, const char *const *names, int n) {
 }
 
 static int resolve(struct sweep_options *o) {
-  static const char *const searches[] = {"grid", "random", "halving"};
   static const char *const measures[] = {"loss", "accuracy", "auc", "rmse"};
-  const int search = place_of(o->search_text, searches, 3), measure = place_of(o->measure_text, measures, 4);
+  const int search = place_of(o->search_text, sweep_search_names, 3), measure = place_of(o->measure_text, measures, 4);
   if (search < 0) return fail(command, EXIT_USAGE, "--search '%s': must be grid, random or halving", o->search_text);
   if (measure < 0)
     return fail(command, EXIT_USAGE, "--measure '%s': must be loss, accuracy, auc or rmse", o->measure_text);

@@ -61,13 +61,12 @@ static bool add_data(cJSON *object, const struct sweep *sweep) {
 
 /* Texts by name; NULL when memory ran out. */
 static cJSON *describe(const struct sweep *sweep) {
-  static const char *const searches[] = {"grid", "random", "halving"};
   const struct sweep_options *o = &sweep->options;
   cJSON *object = cJSON_CreateObject();
   bool whole = object && add_text(object, "version", descent_version()) && add_data(object, sweep) &&
                add_text(object, "device", descent_device_name(sweep->shared.device)) &&
-               add_text(object, "--search", searches[o->search]) && add_count(object, "--trials", sweep->trials.n) &&
-               add_text(object, "--measure", o->measure_text);
+               add_text(object, "--search", sweep_search_names[o->search]) &&
+               add_count(object, "--trials", sweep->trials.n) && add_text(object, "--measure", o->measure_text);
   if (whole && o->search == SWEEP_HALVING) {
     whole = add_count(object, "--eta", o->eta) &&
             add_count(object, "--min-epochs", sweep->rungs.n ? sweep->rungs.epochs[0] : 0);

@@ -215,9 +215,14 @@ void members_fit(struct members *m) {
 /* ---- end --------------------------------------------------------------------------------------------------------- */
 
 void members_report_failures(const struct members *m, const char *fate) {
+  enum { SHOWN = 10 };
+  int64_t failed = 0;
   for (int64_t k = 0; k < m->count; k++)
-    if (m->members[k].status != DESCENT_OK)
+    if (m->members[k].status != DESCENT_OK && failed++ < SHOWN)
       fail(command, EXIT_DONE, "warning: %s %" PRId64 " is %s: %s", m->noun, k, fate, m->members[k].error);
+  if (failed > SHOWN)
+    fail(command, EXIT_DONE, "warning: %" PRId64 " more of the %" PRId64 " networks are %s", failed - SHOWN, m->count,
+         fate);
 }
 
 bool members_kept(const struct members *m, int64_t k) {
@@ -239,7 +244,7 @@ void members_print_end(const struct members *m) {
     ends[r->stop]++;
     trained++;
   }
-  printf("\ntrained %s networks, ", text_count(trained, text));
+  printf("\ntrained %s network%s, ", text_count(trained, text), trained == 1 ? "" : "s");
   if (fewest < most) printf("%s to ", text_count(fewest, text));
   printf("%s epoch%s", text_count(most, text), most == 1 ? "" : "s");
   printf(" (%s step%s in all)", text_count(steps, text), steps == 1 ? "" : "s");

@@ -22,8 +22,7 @@ struct evaluation {
   double loss, weight; /* sums of w L and of w */
   float *values;       /* (members, block, outputs) raw outputs of the members */
   float *shown;        /* (block, outputs) of the ensemble: as metrics_add takes them */
-  double *raw;         /* (outputs) of a row */
-  double *scratch;     /* of member_outputs.h */
+  struct member_scratch scratch;
 };
 
 /* log(1 + exp(z)) without overflow. */
@@ -60,12 +59,13 @@ static float shown_value(const descent_network *network, const double *raw, int6
 static void join_rows(struct evaluation *e, int64_t first, int64_t rows) {
   const struct dataset_storage *storage = e->dataset->storage;
   const struct member_outputs all = {e->values, e->network->members, rows, network_outputs(e->network)};
+  double *const raw = e->scratch.raw;
   for (int64_t r = 0; r < rows; r++) {
     const int64_t source = dataset_source_row(e->dataset, first + r);
     const double weight = storage->weights ? (double)storage->weights[source] : 1;
-    member_outputs_raw(e->network->loss, &all, r, e->scratch, e->raw);
-    for (int64_t c = 0; c < all.n; c++) e->shown[r * all.n + c] = shown_value(e->network, e->raw, c);
-    e->loss += weight * row_loss(e->network, e->raw, storage->y + source * storage->targets);
+    member_outputs_raw(e->network->loss, &all, r, &e->scratch, raw);
+    for (int64_t c = 0; c < all.n; c++) e->shown[r * all.n + c] = shown_value(e->network, raw, c);
+    e->loss += weight * row_loss(e->network, raw, storage->y + source * storage->targets);
     e->weight += weight;
   }
 }
@@ -110,9 +110,7 @@ static descent_status allocate(struct evaluation *e, int64_t block) {
     return status_set(DESCENT_ERROR_MEMORY, "%s exceed the address space", what);
   e->values = memory_allocate(count, sizeof *e->values, what);
   e->shown = memory_allocate(block * n, sizeof *e->shown, what);
-  e->raw = memory_allocate(n, sizeof *e->raw, what);
-  e->scratch = memory_allocate(member_outputs_scratch(members, n), sizeof *e->scratch, what);
-  return e->values && e->shown && e->raw && e->scratch ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+  return e->values && e->shown ? member_scratch_create(members, n, &e->scratch) : DESCENT_ERROR_MEMORY;
 }
 
 descent_status evaluate_ensemble(const descent_network *network, descent_device *device, const descent_dataset *dataset,
@@ -131,7 +129,6 @@ done:
   ensemble_clear(&e.ensemble);
   free(e.values);
   free(e.shown);
-  free(e.raw);
-  free(e.scratch);
+  member_scratch_free(&e.scratch);
   return status;
 }

@@ -3,6 +3,9 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdlib.h>
+
+#include "core/memory.h"
 
 enum { CHUNK = 256 };
 
@@ -49,7 +52,22 @@ void member_outputs_spread(const struct member_outputs *o, float *spread) {
 /* A distance of logits beyond which exp is close to the end of double: exp(-600) is 1e-261. */
 static const double far = 600;
 
-int64_t member_outputs_scratch(int64_t members, int64_t n) { return members * n + members + 2 * n; }
+descent_status member_scratch_create(int64_t members, int64_t n, struct member_scratch *scratch) {
+  static const char what[] = "joining the outputs of an ensemble";
+  scratch->shares = memory_allocate(2 * members * n, sizeof *scratch->shares, what);
+  scratch->norms = memory_allocate(members, sizeof *scratch->norms, what);
+  scratch->row = memory_allocate(n, sizeof *scratch->row, what);
+  scratch->raw = memory_allocate(n, sizeof *scratch->raw, what);
+  return scratch->shares && scratch->norms && scratch->row && scratch->raw ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+}
+
+void member_scratch_free(struct member_scratch *scratch) {
+  free(scratch->shares);
+  free(scratch->norms);
+  free(scratch->row);
+  free(scratch->raw);
+  *scratch = (struct member_scratch){0};
+}
 
 /* z (n) of a member's row. */
 static const float *row_of(const struct member_outputs *o, int64_t k, int64_t row) {
@@ -93,39 +111,44 @@ static double logit_of_mean(const struct member_outputs *o, int64_t row) {
   return log(p / q);
 }
 
-/* log mean_k exp(z_kc - norm_k), norms (members). */
-static double log_mean_of_class(const struct member_outputs *o, int64_t row, int64_t c, const double *norms) {
+/* e (n) = exp(z - max), and their sum. */
+static struct member_norm exponentials(const float *z, int64_t n, double *e, double *sum) {
+  double max = (double)z[0];
+  for (int64_t c = 1; c < n; c++) max = (double)z[c] > max ? (double)z[c] : max;
+  *sum = 0;
+  for (int64_t c = 0; c < n; c++) *sum += e[c] = exp((double)z[c] - max);
+  return (struct member_norm){max, log(*sum)};
+}
+
+static double log_softmax(float z, const struct member_norm *norm) { return (double)z - norm->max - norm->log_sum; }
+
+/* log mean_k softmax(z_k)_c, however small, with the members' norms. */
+static double log_mean_of_class(const struct member_outputs *o, int64_t row, int64_t c,
+                                const struct member_norm *norms) {
   double most = -INFINITY, sum = 0;
-  for (int64_t k = 0; k < o->members; k++) most = fmax(most, (double)row_of(o, k, row)[c] - norms[k]);
-  for (int64_t k = 0; k < o->members; k++) sum += exp((double)row_of(o, k, row)[c] - norms[k] - most);
+  for (int64_t k = 0; k < o->members; k++) most = fmax(most, log_softmax(row_of(o, k, row)[c], &norms[k]));
+  for (int64_t k = 0; k < o->members; k++) sum += exp(log_softmax(row_of(o, k, row)[c], &norms[k]) - most);
   return most + log(sum / (double)o->members);
 }
 
-/* e (n) = exp(z - max z), their sum, and log sum exp(z). */
-static double exponentials(const float *z, int64_t n, double *e, double *sum) {
-  double max = (double)z[0];
-  for (int64_t c = 1; c < n; c++) max = fmax(max, (double)z[c]);
-  *sum = 0;
-  for (int64_t c = 0; c < n; c++) *sum += e[c] = exp((double)z[c] - max);
-  return max + log(*sum);
-}
-
-static void log_mean_of_softmax(const struct member_outputs *o, int64_t row, double *scratch, double *raw) {
-  double *const e = scratch, *const norms = scratch + o->n; /* (n), (members) */
+static void log_mean_of_softmax(const struct member_outputs *o, int64_t row, struct member_scratch *scratch,
+                                double *raw) {
+  double *const e = scratch->row;
   const double least = exp(-far);
   for (int64_t c = 0; c < o->n; c++) raw[c] = 0;
   for (int64_t k = 0; k < o->members; k++) {
     double sum;
-    norms[k] = exponentials(row_of(o, k, row), o->n, e, &sum);
+    scratch->norms[k] = exponentials(row_of(o, k, row), o->n, e, &sum);
     for (int64_t c = 0; c < o->n; c++) raw[c] += e[c] / sum;
   }
   for (int64_t c = 0; c < o->n; c++) {
-    raw[c] = raw[c] > least ? log(raw[c] / (double)o->members) : log_mean_of_class(o, row, c, norms);
+    raw[c] = raw[c] > least ? log(raw[c] / (double)o->members) : log_mean_of_class(o, row, c, scratch->norms);
     if (raw[c] > 0) raw[c] = 0; /* by rounding */
   }
 }
 
-void member_outputs_raw(descent_loss loss, const struct member_outputs *o, int64_t row, double *scratch, double *raw) {
+void member_outputs_raw(descent_loss loss, const struct member_outputs *o, int64_t row, struct member_scratch *scratch,
+                        double *raw) {
   if (!row_is_finite(o, row)) {
     for (int64_t c = 0; c < o->n; c++) raw[c] = NAN;
     return;
@@ -141,11 +164,11 @@ void member_outputs_raw(descent_loss loss, const struct member_outputs *o, int64
 
 float member_outputs_round(double raw) { return raw < -(double)FLT_MAX ? -FLT_MAX : (float)raw; }
 
-void member_outputs_raw_rows(descent_loss loss, const struct member_outputs *o, double *scratch, float *raw) {
-  double *const row = scratch + member_outputs_scratch(o->members, o->n) - o->n; /* (n) */
+void member_outputs_raw_rows(descent_loss loss, const struct member_outputs *o, struct member_scratch *scratch,
+                             float *raw) {
   for (int64_t r = 0; r < o->rows; r++) {
-    member_outputs_raw(loss, o, r, scratch, row);
-    for (int64_t c = 0; c < o->n; c++) raw[r * o->n + c] = member_outputs_round(row[c]);
+    member_outputs_raw(loss, o, r, scratch, scratch->raw);
+    for (int64_t c = 0; c < o->n; c++) raw[r * o->n + c] = member_outputs_round(scratch->raw[c]);
   }
 }
 
@@ -164,9 +187,10 @@ static void shares_from_logs(double *shares, int64_t members, int64_t stride) {
 
 /* With p = sigmoid(z), q = 1 - p: d (log sum p - log sum q) / dz_k = p_k q_k (1 / sum p + 1 / sum q), and since sum p +
  * sum q = K this is K (p_k / sum p) (q_k / sum q). */
-static void binary_backward(const struct member_outputs *o, int64_t row, double dOutput, double *scratch, float *dz) {
+static void binary_backward(const struct member_outputs *o, int64_t row, double dOutput, struct member_scratch *scratch,
+                            float *dz) {
   const int64_t members = o->members;
-  double *const p = scratch, *const q = scratch + members; /* (members) */
+  double *const p = scratch->shares, *const q = p + members; /* (members) */
   for (int64_t k = 0; k < members; k++) {
     const double z = (double)*row_of(o, k, row);
     p[k] = log_sigmoid(z);
@@ -178,30 +202,30 @@ static void binary_backward(const struct member_outputs *o, int64_t row, double 
 }
 
 /* With p = softmax(z): d log sum_k p_kc / dz_kj = s_kc ([c = j] - p_kj), s_kc = p_kc / sum_k p_kc. */
-static void softmax_backward(const struct member_outputs *o, int64_t row, const float *dOutputs, double *scratch,
-                             float *dz) {
+static void softmax_backward(const struct member_outputs *o, int64_t row, const float *dOutputs,
+                             struct member_scratch *scratch, float *dz) {
   const int64_t members = o->members, n = o->n;
-  double *const s = scratch, *const norms = s + members * n,
-                *const p = norms + members; /* (members, n), (members), (n) */
+  double *const s = scratch->shares, *const p = s + members * n; /* (members, n) */
   for (int64_t k = 0; k < members; k++) {
     const float *z = row_of(o, k, row);
     double sum;
-    norms[k] = exponentials(z, n, p, &sum);
-    for (int64_t c = 0; c < n; c++) s[k * n + c] = (double)z[c] - norms[k];
+    const struct member_norm norm = exponentials(z, n, p + k * n, &sum);
+    for (int64_t c = 0; c < n; c++) {
+      s[k * n + c] = log_softmax(z[c], &norm);
+      p[k * n + c] /= sum;
+    }
   }
   for (int64_t c = 0; c < n; c++) shares_from_logs(s + c, members, n);
   for (int64_t k = 0; k < members; k++) {
-    const float *z = row_of(o, k, row);
     double taken = 0;
     for (int64_t c = 0; c < n; c++) taken += (double)dOutputs[c] * s[k * n + c];
     for (int64_t j = 0; j < n; j++)
-      dz[(k * o->rows + row) * n + j] =
-          (float)((double)dOutputs[j] * s[k * n + j] - exp((double)z[j] - norms[k]) * taken);
+      dz[(k * o->rows + row) * n + j] = (float)((double)dOutputs[j] * s[k * n + j] - p[k * n + j] * taken);
   }
 }
 
 void member_outputs_backward(descent_loss loss, const struct member_outputs *o, int64_t row, const float *dOutputs,
-                             double *scratch, float *dz) {
+                             struct member_scratch *scratch, float *dz) {
   switch (loss) {
     case DESCENT_LOSS_BINARY_CROSS_ENTROPY: binary_backward(o, row, (double)dOutputs[0], scratch, dz); break;
     case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY: softmax_backward(o, row, dOutputs, scratch, dz); break;

@@ -17,24 +17,37 @@ void member_outputs_mean(const struct member_outputs *outputs, float *mean);
  * the largest value. */
 void member_outputs_spread(const struct member_outputs *outputs, float *spread);
 
-/* Doubles that the functions below work with. */
-int64_t member_outputs_scratch(int64_t members, int64_t n);
+/* Of the logits z of a member's row: softmax(z) is exp(z - max) / sum. */
+struct member_norm {
+  double max, log_sum;
+};
+
+/* What the functions below work with. */
+struct member_scratch {
+  double *shares;            /* (2, members, n) */
+  struct member_norm *norms; /* (members) */
+  double *row, *raw;         /* (n) */
+};
+/* ERROR_MEMORY; free it then, too. */
+descent_status member_scratch_create(int64_t members, int64_t n, struct member_scratch *scratch);
+void member_scratch_free(struct member_scratch *scratch);
 
 /* The raw outputs of one row from the members' ones, z: raw (n). For regression mean_k z_k; for one logit that of the mean
  * probability, log sum_k sigmoid(z_k) - log sum_k sigmoid(-z_k); for the logits of classes log mean_k softmax(z_k). Within
  * 2^-53 (2 D + n + K + 8), D the largest distance of two logits of a member, or the size of a binary one. NaN
  * where a member's row is not finite. */
-void member_outputs_raw(descent_loss loss, const struct member_outputs *outputs, int64_t row, double *scratch,
-                        double *raw);
+void member_outputs_raw(descent_loss loss, const struct member_outputs *outputs, int64_t row,
+                        struct member_scratch *scratch, double *raw);
 
 /* The same of all rows, raw (rows, n), rounded to float32. The logarithm of a probability can be below its range: then the
  * lowest number. */
-void member_outputs_raw_rows(descent_loss loss, const struct member_outputs *outputs, double *scratch, float *raw);
+void member_outputs_raw_rows(descent_loss loss, const struct member_outputs *outputs, struct member_scratch *scratch,
+                             float *raw);
 float member_outputs_round(double raw);
 
 /* dz (members, rows, n), row `row` alone: sum_c dOutputs_c d raw_c / d z_k, with raw as above and dOutputs (n) of this
  * row. */
 void member_outputs_backward(descent_loss loss, const struct member_outputs *outputs, int64_t row,
-                             const float *dOutputs, double *scratch, float *dz);
+                             const float *dOutputs, struct member_scratch *scratch, float *dz);
 
 #endif

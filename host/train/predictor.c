@@ -46,8 +46,7 @@ done:
 }
 
 /* The outputs of the rows of the last run. */
-static descent_status read_outputs(const descent_predictor *predictor, enum output output, int64_t rows,
-                                   float *outputs) {
+static descent_status read_outputs(descent_predictor *predictor, enum output output, int64_t rows, float *outputs) {
   const descent_network *network = predictor->network;
   const enum ensemble_buffer shown = output == RAW ? ENSEMBLE_A : ENSEMBLE_P;
   const struct member_outputs all = {predictor->values, network->members, rows, network_outputs(network)};
@@ -55,7 +54,7 @@ static descent_status read_outputs(const descent_predictor *predictor, enum outp
   if (network->members == 1) return ensemble_read(&predictor->ensemble, shown, rows, outputs);
   TRY(ensemble_read(&predictor->ensemble, shown, rows, predictor->values));
   if (output == RAW)
-    member_outputs_raw_rows(network->loss, &all, predictor->scratch, outputs);
+    member_outputs_raw_rows(network->loss, &all, &predictor->scratch, outputs);
   else
     member_outputs_mean(&all, outputs);
 done:
@@ -101,9 +100,7 @@ static descent_status create_values(descent_predictor *predictor) {
   if (!size_product(members * n_out, block, &count))
     return status_set(DESCENT_ERROR_MEMORY, "the outputs of %lld members exceed the address space", (long long)members);
   predictor->values = memory_allocate(count, sizeof *predictor->values, "the outputs of an ensemble's members");
-  predictor->scratch = memory_allocate(member_outputs_scratch(members, n_out), sizeof *predictor->scratch,
-                                       "the outputs of an ensemble's members");
-  return predictor->values && predictor->scratch ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+  return predictor->values ? member_scratch_create(members, n_out, &predictor->scratch) : DESCENT_ERROR_MEMORY;
 }
 
 /* The memory for rows minus the network's offsets, if it has some. */
@@ -125,7 +122,7 @@ static void predictor_clear(void *object) {
   network_free_outline(predictor->network);
   free(predictor->aligned);
   free(predictor->values);
-  free(predictor->scratch);
+  member_scratch_free(&predictor->scratch);
   free(predictor->dA);
   free(predictor->dX);
   free(predictor->dX_sum);

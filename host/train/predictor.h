@@ -3,6 +3,7 @@
 #define DESCENT_TRAIN_PREDICTOR_H
 
 #include "train/ensemble.h"
+#include "train/member_outputs.h"
 #include "train/staging.h"
 
 struct descent_predictor {
@@ -17,11 +18,11 @@ struct descent_predictor {
   struct staging staging;
   float *aligned; /* (max_rows, inputs) differences to the network's offsets; NULL where it has none */
   /* Of an ensemble and a block of rows; NULL for a plain network. The last three: not before they are needed. */
-  float *values;   /* (members, block, outputs) read from the device */
-  double *scratch; /* of member_outputs.h */
-  float *dA;       /* (members, block, outputs) */
-  float *dX;       /* (block, inputs) of a member */
-  double *dX_sum;  /* (block, inputs) */
+  float *values; /* (members, block, outputs) read from the device */
+  struct member_scratch scratch;
+  float *dA;      /* (members, block, outputs) */
+  float *dX;      /* (block, inputs) of a member */
+  double *dX_sum; /* (block, inputs) */
 };
 
 /* Makes the caller's rows those of a dataset, with the network's offsets, until the next call. ERROR_ARGUMENT for a number

@@ -71,7 +71,7 @@ static descent_status differentiate_members(descent_predictor *predictor, const 
   descent_status status;
   TRY(ensemble_read(&predictor->differentiated, ENSEMBLE_A, rows, predictor->values));
   for (int64_t r = 0; r < rows; r++)
-    member_outputs_backward(network->loss, &all, r, dOutputs + r * n_out, predictor->scratch, predictor->dA);
+    member_outputs_backward(network->loss, &all, r, dOutputs + r * n_out, &predictor->scratch, predictor->dA);
   for (int64_t i = 0; i < count; i++) predictor->dX_sum[i] = 0;
   for (int64_t k = 0; k < network->members; k++) {
     TRY(differentiate_member(predictor, k, step, predictor->dA + k * rows * n_out, X, predictor->dX));

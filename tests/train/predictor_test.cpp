@@ -314,6 +314,29 @@ TEST(Predictor, AllocatesNothingInARun) {
       EXPECT_GT(allocations, before) << "allocations are counted";
     }
 }
+
+TEST(Predictor, AllocatesNothingInARunOfAnEnsemble) {
+  for (const char *name : {"reference", "cpu"})
+    for (descent_loss loss : losses) {
+      SCOPED_TRACE(name);
+      const Device device = open_device(name);
+      const Problem first = make_problem(loss, IMPUTED, 1), second = make_problem(loss, IMPUTED, 2);
+      const descent_network *members[] = {first.network.get(), second.network.get()};
+      descent_network *joined = nullptr;
+      OK(descent_network_join(members, 2, &joined));
+      const Network ensemble(joined, descent_network_free);
+      const Predictor predictor = create_predictor(ensemble, device, 70);
+      std::vector<float> P(static_cast<size_t>(70 * outputs_of(ensemble))), dX(first.rows.X.size());
+      OK(descent_predictor_input_gradient(predictor.get(), first.rows.X.data(), P.data(), 70, dX.data()));
+      const int before = allocations;
+      for (int64_t rows : {1, 7, 70}) {
+        OK(descent_predictor_run(predictor.get(), first.rows.X.data(), rows, P.data()));
+        OK(descent_predictor_run_raw(predictor.get(), first.rows.X.data(), rows, P.data()));
+        OK(descent_predictor_input_gradient(predictor.get(), first.rows.X.data(), P.data(), rows, dX.data()));
+      }
+      EXPECT_EQ(allocations, before);
+    }
+}
 #endif
 
 TEST(Predictor, RunsInSeveralThreadsOnOneDevice) {

@@ -38,18 +38,18 @@ struct backend_program {
 
 /* Fixed sizes of work; results depend on them, so they may not depend on the number of threads. */
 enum {
-  CPU_PIECE = 8192,  /* floats of the flat buffers per tile */
-  CPU_ROWS = 256,    /* rows per tile of row-wise ops */
-  CPU_SMALL = 16384, /* element-wise work below this many values stays on the calling thread */
+  CPU_PIECE = 8192,           /* floats of the flat buffers per tile */
+  CPU_ROWS = 256,             /* rows per tile of row-wise ops */
+  CPU_SMALL = 16384,          /* element-wise work below this many values stays on the calling thread */
   CPU_WIDE_FLOPS = 100000000, /* a step's products from which all threads are worth sharing it between */
 };
 
 static inline float *cpu_floats(const struct backend_program *program, int buffer) {
-  return buffer == PLAN_NONE ? NULL : program->buffers[buffer].data;
+  return buffer == PLAN_NONE ? NULL : (float *)program->buffers[buffer].data;
 }
 
 static inline double *cpu_doubles(const struct backend_program *program, int buffer) {
-  return buffer == PLAN_NONE ? NULL : program->buffers[buffer].data;
+  return buffer == PLAN_NONE ? NULL : (double *)program->buffers[buffer].data;
 }
 
 static inline int64_t cpu_tiles(int64_t n, int64_t tile) { return (n + tile - 1) / tile; }

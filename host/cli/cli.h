@@ -10,6 +10,7 @@
 
 /* One per subcommand; argv[0] is "descent train" and so on. Each returns the exit code. */
 int command_train(int argc, char **argv);
+int command_sweep(int argc, char **argv);
 int command_evaluate(int argc, char **argv);
 int command_predict(int argc, char **argv);
 int command_plot(int argc, char **argv);

@@ -27,6 +27,7 @@ static const struct subcommand subcommands[] = {
     {"descent info", command_info, false},       {"descent verify", command_verify, true},
     {"descent convert", command_convert, false}, {"descent bench", command_bench, true},
     {"descent devices", command_devices, false}, {"descent plot", command_plot, false},
+    {"descent sweep", command_sweep, false},
 };
 
 static const struct command_syntax syntax = {
@@ -35,6 +36,7 @@ static const struct command_syntax syntax = {
     .about =
         "Train feed-forward networks, and check and measure the engine that does it.\n\n"
         "  train DATA           train a network and save it as a model\n"
+        "  sweep DATA           train with many options at once and save the best model\n"
         "  evaluate MODEL DATA  measure a model on data with known answers\n"
         "  predict MODEL DATA   write a model's predictions as CSV\n"
         "  export MODEL         write a model as ONNX, C or NumPy arrays\n"

@@ -181,32 +181,51 @@ static error_t bad_value(struct parsing *parsing, const struct argp_state *state
   return EINVAL;
 }
 
-static error_t set_value(struct parsing *parsing, const struct argp_state *state, const struct setting *o, void *value,
-                         const char *text) {
-  char expected[160] = "must be ";
+/* Reads a text into the option's value; false, with what it must be, where the text does not fit. */
+static bool read_value(const struct setting *o, void *value, const char *text, char expected[static OPTION_EXPECTED]) {
   if (o->kind == OPTION_FLAG) {
     *(bool *)value = true;
   } else if (o->kind == OPTION_TEXT) {
     const bool file = strncmp(o->value, "FILE", 4) == 0, folder = strcmp(o->value, "DIR") == 0;
-    if (!*text && (file || folder))
-      return bad_value(parsing, state, o, text, file ? "must name a file" : "must name a folder");
+    snprintf(expected, OPTION_EXPECTED, "%s", file ? "must name a file" : "must name a folder");
+    if (!*text && (file || folder)) return false;
     *(const char **)value = text;
   } else if (o->kind == OPTION_TERM) {
-    if (o->term->parse(text, value) != DESCENT_OK) return bad_value(parsing, state, o, text, descent_last_error());
+    if (o->term->parse(text, value) == DESCENT_OK) return true;
+    snprintf(expected, OPTION_EXPECTED, "%s", descent_last_error());
+    return false;
   } else {
     int64_t whole = 0;
     double real = 0;
     bool valid = o->kind == OPTION_INTEGER ? option_integer(text, &whole) : option_real(text, &real);
     if (!valid || !in_range(o, o->kind == OPTION_INTEGER ? (double)whole : real)) {
-      describe_range(o, expected + strlen(expected), sizeof expected - strlen(expected));
-      return bad_value(parsing, state, o, text, expected);
+      const int length = snprintf(expected, OPTION_EXPECTED, "must be ");
+      describe_range(o, expected + length, (size_t)(OPTION_EXPECTED - length));
+      return false;
     }
     if (o->kind == OPTION_INTEGER)
       *(int64_t *)value = whole;
     else
       *(double *)value = real;
   }
-  return 0;
+  return true;
+}
+
+bool option_accepts(const struct setting *o, const char *text, char expected[static OPTION_EXPECTED]) {
+  union {
+    bool flag;
+    int64_t whole;
+    double real;
+    const char *text;
+    int term;
+  } value;
+  return read_value(o, &value, text, expected);
+}
+
+static error_t set_value(struct parsing *parsing, const struct argp_state *state, const struct setting *o, void *value,
+                         const char *text) {
+  char expected[OPTION_EXPECTED];
+  return read_value(o, value, text, expected) ? 0 : bad_value(parsing, state, o, text, expected);
 }
 
 /* One name in the table and the option that it stands for. */

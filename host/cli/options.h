@@ -116,6 +116,11 @@ void options_config_free(struct option_config *config);
 /* Every recorded value that is set, by name; NULL when memory ran out. The caller deletes it. */
 cJSON *options_record(const struct command_syntax *syntax);
 
+/* Whether the option can have the value of `text`, which is not empty; if not, what it must be: "must be a number above
+ * 0". */
+enum { OPTION_EXPECTED = 1024 };
+bool option_accepts(const struct setting *o, const char *text, char expected[static OPTION_EXPECTED]);
+
 /* The option of this name, in any spelling that the command line accepts; NULL when there is none. */
 const struct setting *option_named(const struct command_syntax *syntax, const char *name);
 

@@ -296,10 +296,12 @@ void summary_print(FILE *stream, const struct summary *s) {
   cautions_print_identifiers(stream, s->data);
   no_data_print(stream, s->training, s->missing);
   print_split(stream, s);
-  summary_shape(s->network, text, sizeof text);
-  fprintf(stream, "network     %s, %s parameters\n", text, text_count(descent_network_parameters(s->network), count));
+  if (!s->trials) {
+    summary_shape(s->network, text, sizeof text);
+    fprintf(stream, "network     %s, %s parameters\n", text, text_count(descent_network_parameters(s->network), count));
+  }
   if (s->how) fprintf(stream, "%s\n", s->how);
-  print_training(stream, s->train);
+  if (!s->trials) print_training(stream, s->train);
   text_print(stream, "device      %s\n", descent_device_description(s->device));
   if (*descent_device_note(s->device)) text_print(stream, "            %s\n", descent_device_note(s->device));
   if (s->ranks) print_ranks(stream, s->ranks, s->data_path, s->train);

@@ -11,6 +11,7 @@ struct summary {
   descent_impute impute;
   const char *missing; /* --missing as given, or NULL */
   bool task_inferred;
+  bool trials;                       /* of a sweep: no lines on a network and options, which differ between them */
   const char *how;                   /* a line on networks that are trained together, or NULL */
   const descent_dataset *data;       /* the whole file */
   const descent_dataset *training;   /* the rows to train on */

@@ -45,6 +45,10 @@ struct train_values {
   char may_change[512];        /* resume_with in the library's names */
 };
 
+/* The tables of its options, for `values`, which get their defaults. */
+enum { TRAIN_SETS = 13 };
+void train_options_sets(struct train_values *values, struct setting_set sets[TRAIN_SETS]);
+
 /* The command line into `values`, with --config, every text that can be checked before the data is read, and
  * `*record`, the configuration as JSON text (freed by the caller). OPTIONS_CONTINUE or the exit code. The strings in
  * `values` live as long as argv and `config`. Of several ranks the first alone is to write files. */

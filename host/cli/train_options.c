@@ -217,8 +217,7 @@ static int check_outputs(const struct train_values *v, const struct launcher *la
   return writes ? check_output(v, "report", v->report, false) : EXIT_DONE;
 }
 
-int train_options_read(int argc, char **argv, const struct launcher *launcher, struct train_values *values,
-                       struct option_config *config, cJSON **record) {
+void train_options_sets(struct train_values *values, struct setting_set sets[TRAIN_SETS]) {
   *values = (struct train_values){.validation = default_validation,
                                   .normalize = DESCENT_NORMALIZE_STANDARD,
                                   .data = DATA_CHOICE_INIT,
@@ -232,7 +231,7 @@ int train_options_read(int argc, char **argv, const struct launcher *launcher, s
                                   .ensemble = 1,
                                   .ensemble_shuffle = "own",
                                   .out = default_out};
-  const struct setting_set sets[] = {
+  const struct setting_set all[] = {
       {data_rows, values},
       {answer_options, &values->data},
       {column_options, &values->data},
@@ -247,6 +246,14 @@ int train_options_read(int argc, char **argv, const struct launcher *launcher, s
       {checkpoint_rows, values},
       {output_rows, values},
   };
+  _Static_assert(sizeof all / sizeof *all == TRAIN_SETS, "TRAIN_SETS counts them");
+  memcpy(sets, all, sizeof all);
+}
+
+int train_options_read(int argc, char **argv, const struct launcher *launcher, struct train_values *values,
+                       struct option_config *config, cJSON **record) {
+  struct setting_set sets[TRAIN_SETS];
+  train_options_sets(values, sets);
   const struct command_syntax syntax = {
       .name = command,
       .arguments = "DATA",
@@ -263,7 +270,7 @@ int train_options_read(int argc, char **argv, const struct launcher *launcher, s
       .fewest = 1,
       .most = 1,
       .sets = sets,
-      .n_sets = sizeof sets / sizeof *sets,
+      .n_sets = TRAIN_SETS,
   };
   int code = parse(&syntax, argc, argv, values, config);
   if (code != OPTIONS_CONTINUE) return code;

@@ -11,7 +11,7 @@
 #include "report/svg.h"
 #include "report/text.h"
 
-static const char style[] =
+const char page_style[] =
     ":root{color-scheme:light dark;--back:#f6f7f9;--card:#fff;--ink:#1b1f27;--soft:#5a6270;--line:#e1e4ea;"
     "--strong:#2563c9;--bad:#b3261e;--bad-back:#fdecea;--warn:#8a5a00;--warn-back:#fff4dc}"
     "@media (prefers-color-scheme:dark){"
@@ -60,7 +60,7 @@ static void write_head(FILE *out, const struct page *p) {
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>",
       out);
   markup_label(out, basename(p->model_path), 80);
-  fprintf(out, " - training report</title>\n<style>%s%s</style>\n</head>\n<body>\n<main>\n", style, svg_style);
+  fprintf(out, " - training report</title>\n<style>%s%s</style>\n</head>\n<body>\n<main>\n", page_style, svg_style);
 }
 
 /* Writes "price, size from ", with names or else positions; nothing when the file defines its targets. */

@@ -14,6 +14,9 @@
 #include "report/metrics.h"
 #include "report/verdict.h"
 
+/* CSS of every page, before svg_style. */
+extern const char page_style[];
+
 struct page {
   const char *model_path, *data_path, *validation_path, *test_path; /* the last two may be NULL */
   const char *target;                                               /* as given; NULL: defined by the file */

@@ -1,0 +1,349 @@
+/* Training the trials of a sweep in waves of as many as fit, each wave through descent_fit_members. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/interrupt.h"
+#include "cli/sweep_run.h"
+#include "report/text.h"
+
+static const char *const command = sweep_command;
+
+struct wave_member {
+  struct sweep *sweep;
+  struct sweep_trial *trial;
+  int64_t last_epoch; /* at which it is stopped; 0: where its options end it */
+};
+
+struct wave {
+  struct sweep *sweep;
+  struct sweep_trial **trials;  /* (n) */
+  struct wave_member *users;    /* (n) */
+  descent_member *members;      /* (n) */
+  descent_train_options *train; /* (n) */
+  int64_t n;
+  int rung; /* the next one of halving */
+};
+
+bool sweep_stopping(const struct sweep *sweep) { return sweep->failed || interrupt_signal(); }
+
+/* ---- callbacks of a trial ---------------------------------------------------------------------------------------- */
+
+static double measure_of(enum sweep_measure measure, const descent_epoch_info *info) {
+  if (!info->validation) return info->train_loss; /* then it is the only measure */
+  switch (measure) {
+    case SWEEP_LOSS: return info->validation->loss;
+    case SWEEP_ACCURACY: return info->validation->accuracy;
+    case SWEEP_AUC: return info->validation->auc;
+    case SWEEP_RMSE: return info->validation->rmse;
+  }
+  return NAN;
+}
+
+/* With validation rows a trial ends with the weights of its best epoch, without them with those of its last. */
+static int on_epoch(void *user, const descent_epoch_info *info) {
+  struct wave_member *m = user;
+  struct sweep_trial *t = m->trial;
+  const double value = measure_of(m->sweep->options.measure, info);
+  double objective = t->course.n ? t->course.objective[t->course.n - 1] : NAN;
+  if (info->best || !info->validation) objective = isfinite(value) ? value : NAN;
+  if (info->best) t->best_epoch = info->epoch;
+  if (!sweep_course_add(&t->course, info->train_loss, info->validation ? info->validation->loss : NAN, objective)) {
+    if (!m->sweep->failed) fail(command, EXIT_RUN, "out of memory");
+    m->sweep->failed = true;
+  }
+  t->epochs = info->epoch;
+  t->objective = objective;
+  t->seconds = info->seconds;
+  return sweep_stopping(m->sweep) || info->epoch == m->last_epoch;
+}
+
+static descent_request on_pause(void *user) {
+  const struct wave_member *m = user;
+  (void)interrupt_save_asked(); /* SIGUSR1: trials have no checkpoints */
+  return sweep_stopping(m->sweep) ? DESCENT_STOP : DESCENT_CONTINUE;
+}
+
+/* ---- callback of all --------------------------------------------------------------------------------------------- */
+
+/* At the epochs of a rung, ends and records the trials that do not continue. */
+static void cut(struct wave *wave, const descent_epoch_info *const *epochs, bool *stop, int64_t epoch) {
+  struct sweep *sweep = wave->sweep;
+  const struct sweep_rungs *rungs = &sweep->rungs;
+  if (wave->rung == rungs->n || epoch < rungs->epochs[wave->rung]) return;
+  if (!sweep_rungs_cut(rungs, wave->rung, &sweep->trials, sweep->options.measure, sweep->in_race)) {
+    fail(command, EXIT_RUN, "out of memory");
+    sweep->failed = true;
+    return;
+  }
+  int64_t dropped = 0, continuing = 0;
+  for (int64_t k = 0; k < wave->n; k++) {
+    struct sweep_trial *t = wave->trials[k];
+    if (!epochs[k]) continue;
+    stop[k] = !sweep->in_race[t->number - 1];
+    dropped += stop[k];
+    continuing += !stop[k];
+    if (!stop[k]) continue;
+    t->status = SWEEP_TRIAL_DROPPED;
+    sweep->failed = !sweep_record_trial(sweep, t) || sweep->failed;
+  }
+  wave->rung++;
+  sweep_table_say(sweep, "epoch %" PRId64 ": %" PRId64 " trial%s dropped, %" PRId64 " continue%s", epoch, dropped,
+                  dropped == 1 ? "" : "s", continuing, continuing == 1 ? "s" : "");
+}
+
+static void on_wave_epoch(void *user, const descent_epoch_info *const *epochs, bool *stop, int64_t count) {
+  struct wave *wave = user;
+  int64_t training = 0, epoch = 0, most = 0;
+  for (int64_t k = 0; k < count; k++) {
+    if (!epochs[k]) continue;
+    training++;
+    epoch = epochs[k]->epoch;
+    most = epochs[k]->epochs;
+  }
+  if (sweep_stopping(wave->sweep) || training == 0) return;
+  cut(wave, epochs, stop, epoch);
+  sweep_table_epoch(wave->sweep, epoch, most, training);
+}
+
+/* ---- one wave ---------------------------------------------------------------------------------------------------- */
+
+int sweep_trial_network(const struct sweep *sweep, struct sweep_trial *trial) {
+  struct training own = sweep->shared;
+  own.values = trial->train;
+  descent_network_free(trial->network);
+  trial->network = NULL;
+  return training_network(&own, &sweep->shared.rows, trial->train.training.train.seed, &trial->network);
+}
+
+/* Makes the network and the options of a trial. */
+static int prepare(struct sweep *sweep, struct sweep_trial *t, descent_train_options *train) {
+  int code = sweep_trial_network(sweep, t);
+  if (code != EXIT_DONE) return code;
+  if (!t->class_weights)
+    t->class_weights = calloc((size_t)descent_dataset_classes(sweep->shared.data) + 1, sizeof *t->class_weights);
+  if (!t->class_weights) return fail(command, EXIT_RUN, "out of memory");
+  *train = t->train.training.train;
+  code = train_class_weights(&t->train, sweep->shared.data, t->class_weights, train);
+  if (code != EXIT_DONE) return code;
+  const descent_status status = descent_train_options_check(train, t->network, sweep->shared.device);
+  if (status == DESCENT_OK) return EXIT_DONE;
+  char which[512];
+  sweep_trial_describe(&sweep->options, t, which, sizeof which);
+  return fail(command, exit_of(status), "%s (trial %" PRId64 ": %s)", descent_last_error(), t->number, which);
+}
+
+int sweep_check(struct sweep *sweep) {
+  for (int64_t i = 0; i < sweep->trials.n; i++) {
+    struct sweep_trial *t = &sweep->trials.trials[i];
+    descent_train_options train;
+    const int code = prepare(sweep, t, &train);
+    if (code != EXIT_DONE) return code;
+    descent_network_free(t->network);
+    t->network = NULL;
+  }
+  return EXIT_DONE;
+}
+
+static void wave_clear(struct wave *wave) {
+  free(wave->trials);
+  free(wave->users);
+  free(wave->members);
+  free(wave->train);
+}
+
+static bool wave_create(struct wave *wave, struct sweep *sweep, int64_t most) {
+  *wave = (struct wave){.sweep = sweep,
+                        .trials = calloc((size_t)most, sizeof *wave->trials),
+                        .users = calloc((size_t)most, sizeof *wave->users),
+                        .members = calloc((size_t)most, sizeof *wave->members),
+                        .train = calloc((size_t)most, sizeof *wave->train)};
+  return wave->trials && wave->users && wave->members && wave->train;
+}
+
+static int add(struct wave *wave, struct sweep_trial *t, int64_t last_epoch) {
+  const int64_t k = wave->n++;
+  const int code = prepare(wave->sweep, t, &wave->train[k]);
+  t->course.n = 0;
+  wave->trials[k] = t;
+  wave->users[k] = (struct wave_member){wave->sweep, t, last_epoch};
+  wave->train[k].callbacks.on_epoch = on_epoch;
+  wave->train[k].callbacks.on_pause = on_pause;
+  wave->train[k].callbacks.user = &wave->users[k];
+  wave->members[k] = descent_member_default();
+  wave->members[k].network = t->network;
+  wave->members[k].training = wave->sweep->shared.rows.training;
+  wave->members[k].validation = wave->sweep->shared.rows.validation;
+  wave->members[k].options = &wave->train[k];
+  return code;
+}
+
+static void release(struct sweep_trial *t) {
+  descent_network_free(t->network);
+  t->network = NULL;
+}
+
+/* What came of a member. A trial that a signal ended stays open. */
+static void take_result(struct sweep *sweep, struct sweep_trial *t, const descent_member *m) {
+  if (t->status == SWEEP_TRIAL_DROPPED) return;
+  if (m->status == DESCENT_OK) {
+    if (m->result.stop == DESCENT_STOP_CALLBACK) return;
+    t->status = m->result.stop == DESCENT_STOP_EARLY ? SWEEP_TRIAL_EARLY : SWEEP_TRIAL_DONE;
+    t->best_epoch = m->result.best_epoch;
+    t->seconds = m->result.seconds;
+  } else {
+    t->status = m->status == DESCENT_ERROR_DIVERGED ? SWEEP_TRIAL_DIVERGED : SWEEP_TRIAL_FAILED;
+    t->failure = m->status;
+    t->error = strdup(m->error);
+  }
+  sweep->failed = !sweep_record_trial(sweep, t) || sweep->failed;
+}
+
+static int64_t count_status(const struct wave *wave, enum sweep_status status) {
+  int64_t n = 0;
+  for (int64_t k = 0; k < wave->n; k++) n += wave->trials[k]->status == status;
+  return n;
+}
+
+static void say_wave(const struct wave *wave, const struct sweep_trial *best) {
+  struct sweep *sweep = wave->sweep;
+  char value[TEXT_SIZE], which[512], lost[64] = "";
+  const int64_t diverged = count_status(wave, SWEEP_TRIAL_DIVERGED);
+  if (diverged) snprintf(lost, sizeof lost, ", %" PRId64 " diverged", diverged);
+  if (!best) {
+    sweep_table_say(sweep, "trials %" PRId64 " to %" PRId64 " of %" PRId64 "%s", wave->trials[0]->number,
+                    wave->trials[wave->n - 1]->number, sweep->trials.n, lost);
+    return;
+  }
+  sweep_trial_describe(&sweep->options, best, which, sizeof which);
+  sweep_table_say(sweep, "trials %" PRId64 " to %" PRId64 " of %" PRId64 "%s; best %s %s: trial %" PRId64 " (%s)",
+                  wave->trials[0]->number, wave->trials[wave->n - 1]->number, sweep->trials.n, lost,
+                  sweep_measure_title(sweep->options.measure, sweep->shared.rows.validation != NULL),
+                  text_loss(best->objective, value), best->number, which);
+}
+
+static descent_status fit(struct wave *wave) {
+  descent_members_options options = descent_members_options_default();
+  options.on_epoch = on_wave_epoch;
+  options.user = wave;
+  return descent_fit_members(wave->sweep->shared.device, wave->members, wave->n, &options);
+}
+
+/* Was the wave refused as a whole, before any training? */
+static bool refused(const struct wave *wave, descent_status status) {
+  if (status != DESCENT_ERROR_MEMORY && status != DESCENT_ERROR_ARGUMENT) return false;
+  for (int64_t k = 0; k < wave->n; k++)
+    if (wave->trials[k]->course.n > 0) return false;
+  return true;
+}
+
+static int take_results(struct wave *wave) {
+  struct sweep *sweep = wave->sweep;
+  for (int64_t k = 0; k < wave->n; k++) take_result(sweep, wave->trials[k], &wave->members[k]);
+  struct sweep_trial *best = sweep_trials_best(&sweep->trials, sweep->options.measure);
+  if (!sweep_stopping(sweep)) say_wave(wave, best);
+  return best && best->network ? sweep_save_best(sweep, best) : EXIT_DONE;
+}
+
+/* Trains a wave of open trials, at most `*most`. Where they do not fit into memory together, `*most` is halved and nothing
+ * is trained; successive halving compares all of them and has to have them together. */
+static int train_wave(struct sweep *sweep, int64_t *most, int64_t *taken) {
+  struct wave wave;
+  int code = wave_create(&wave, sweep, *most) ? EXIT_DONE : fail(command, EXIT_RUN, "out of memory");
+  for (int64_t i = 0; i < sweep->trials.n && wave.n < *most && code == EXIT_DONE; i++)
+    if (sweep->trials.trials[i].status == SWEEP_TRIAL_OPEN) code = add(&wave, &sweep->trials.trials[i], 0);
+  *taken = wave.n;
+  if (code == EXIT_DONE && wave.n > 0) {
+    const descent_status status = fit(&wave);
+    if (!refused(&wave, status))
+      code = take_results(&wave);
+    else if (status == DESCENT_ERROR_MEMORY && wave.n > 1 && sweep->options.search != SWEEP_HALVING)
+      *most = wave.n / 2;
+    else
+      code = fail_status(command, status);
+  }
+  for (int64_t k = 0; k < wave.n; k++)
+    if (wave.trials[k] != sweep->saved) release(wave.trials[k]);
+  wave_clear(&wave);
+  return code;
+}
+
+/* Enough for all threads to have work until the last trials of a wave end, and few enough that a kill costs little. */
+static int64_t choose_together(const struct sweep *sweep) {
+  enum { OF_A_GPU = 64, LEAST = 16, PER_THREAD = 4 };
+  if (sweep->options.search == SWEEP_HALVING) return sweep->trials.n;
+  if (sweep->options.together) return sweep->options.together;
+  if (strcmp(descent_device_name(sweep->shared.device), "cpu") != 0) return OF_A_GPU;
+  const int64_t given = sweep->shared.values.device.threads;
+  const int64_t threads = given ? given : sysconf(_SC_NPROCESSORS_ONLN);
+  return PER_THREAD * threads > LEAST ? PER_THREAD * threads : LEAST;
+}
+
+int sweep_train(struct sweep *sweep) {
+  int64_t most = choose_together(sweep), taken = 1;
+  int code = EXIT_DONE;
+  while (code == EXIT_DONE && taken > 0 && !sweep_stopping(sweep)) code = train_wave(sweep, &most, &taken);
+  return code == EXIT_DONE && sweep->failed ? EXIT_RUN : code;
+}
+
+/* ---- the best model ---------------------------------------------------------------------------------------------- */
+
+/* With what train keeps in it. */
+static descent_status set_provenance(const struct sweep *sweep, struct sweep_trial *t) {
+  struct training own = sweep->shared;
+  own.values = t->train;
+  own.record = t->record;
+  const descent_fit_result result = {.epochs = t->epochs, .best_epoch = t->best_epoch};
+  return run_set_provenance(&own, t->network, &result, NULL);
+}
+
+/* Does the file hold what an earlier sweep saved of this trial? Its provenance names all options. */
+static bool holds(const struct sweep *sweep, struct sweep_trial *t) {
+  descent_network *there = NULL;
+  bool same = false;
+  if (descent_network_load(sweep->options.out, &there) == DESCENT_OK && sweep_trial_network(sweep, t) == EXIT_DONE &&
+      set_provenance(sweep, t) == DESCENT_OK) {
+    const char *found = descent_network_provenance(there), *expected = descent_network_provenance(t->network);
+    same = found && expected && strcmp(found, expected) == 0;
+  }
+  descent_network_free(there);
+  release(t);
+  return same;
+}
+
+/* Trains the trial alone as far as it came. */
+static int train_again(struct sweep *sweep, struct sweep_trial *t) {
+  struct wave wave;
+  const struct sweep_course course = t->course;
+  const enum sweep_status status = t->status;
+  t->course = (struct sweep_course){0};
+  sweep_table_say(sweep, "trial %" PRId64 " is trained again: %s does not hold its model", t->number,
+                  sweep->options.out);
+  int code = wave_create(&wave, sweep, 1) ? add(&wave, t, t->epochs) : fail(command, EXIT_RUN, "out of memory");
+  if (code == EXIT_DONE) {
+    const descent_status fitted = fit(&wave);
+    if (fitted != DESCENT_OK) code = fail_status(command, fitted);
+  }
+  wave_clear(&wave);
+  sweep_course_clear(&t->course);
+  t->course = course;
+  t->status = status;
+  return code;
+}
+
+int sweep_save_best(struct sweep *sweep, struct sweep_trial *best) {
+  if (sweep->saved == best) return EXIT_DONE;
+  if (!best->network) {
+    if (holds(sweep, best)) return EXIT_DONE;
+    const int code = train_again(sweep, best);
+    if (code != EXIT_DONE || sweep_stopping(sweep)) return code;
+  }
+  descent_status status = set_provenance(sweep, best);
+  if (status == DESCENT_OK) status = descent_network_save(best->network, sweep->options.out);
+  if (status != DESCENT_OK) return fail_status(command, status);
+  if (sweep->saved) release(&sweep->trials.trials[sweep->saved->number - 1]);
+  sweep->saved = best;
+  return EXIT_DONE;
+}

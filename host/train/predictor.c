@@ -165,7 +165,7 @@ descent_status descent_predictor_run_raw(descent_predictor *predictor, const flo
 
 /* ---- a dataset --------------------------------------------------------------------------------------------------- */
 
-/* `constant`: the dataset outlives the predictor, whose device may keep a copy of it. */
+/* `constant`: the dataset outlives the predictor, whose device may keep a copy of it. An aligned one does not. */
 static descent_status run_dataset(descent_predictor *predictor, const descent_dataset *dataset, bool constant,
                                   enum output output, float *outputs) {
   struct program *program = &predictor->program;
@@ -177,7 +177,7 @@ static descent_status run_dataset(descent_predictor *predictor, const descent_da
   TRY(check_dataset(network, dataset, false, "the dataset"));
   TRY(dataset_align(dataset, &network->schema, &aligned));
   if (aligned) dataset = aligned;
-  status = constant ? program_bind(program, dataset) : program_bind_once(program, dataset);
+  status = constant && !aligned ? program_bind(program, dataset) : program_bind_once(program, dataset);
   if (status == DESCENT_OK) status = run_rows(program, network, dataset, output, outputs);
   const descent_status unbound = program_unbind(program);
   if (status == DESCENT_OK) status = unbound;

@@ -103,8 +103,7 @@ descent_status compile_plan(struct backend_device *device, const struct plan *pl
   TRY(layout_take(&program->buffers, &program->memory));
   TRY(work_prepare(&program->work, &program->buffers, scratch_of(program), &program->memory));
   TRY(ranks_prepare(&program->ranks, device, &program->buffers, &program->memory));
-  TRY(beside_prepare(&program->beside, device, &program->buffers, &program->choices, &program->work,
-                     &program->memory));
+  TRY(beside_prepare(&program->beside, device, &program->buffers, &program->choices, &program->work, &program->memory));
   TRY(choose_take(&program->choices, &program->memory));
   TRY(fusion_take(&program->fusion, &program->work, &program->memory));
   TRY(source_prepare(&program->sources, device, plan, &program->buffers, &program->fusion, &program->memory));

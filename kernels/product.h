@@ -50,7 +50,7 @@ descent_status product_create(struct product_library *library, const struct prod
 void product_free(struct product *product);
 void product_algorithm(const struct product *product, uint64_t words[TUNE_WORDS]); /* as it is remembered */
 int64_t product_workspace(const struct product *product); /* bytes of it that the algorithm needs */
-double product_seconds(const struct product *product); /* as timed when tuned; 0: not tuned */
+double product_seconds(const struct product *product);    /* as timed when tuned; 0: not tuned */
 
 /* Enqueues one product. Allocates nothing and may be captured. */
 descent_status product_run(const struct product *product, const struct product_operands *operands, cudaStream_t stream);

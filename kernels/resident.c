@@ -159,8 +159,8 @@ static descent_status read_constants(const struct resident_set *set, float *cons
   memset(constants, 0xff, 3 * bytes);
   for (int i = 0; i < 3; i++)
     if (at[i])
-      CUDA_TRY(cudaMemcpyAsync(constants + i * set->launch.n_x, at[i], bytes, cudaMemcpyDeviceToHost,
-                               set->device->stream));
+      CUDA_TRY(
+          cudaMemcpyAsync(constants + i * set->launch.n_x, at[i], bytes, cudaMemcpyDeviceToHost, set->device->stream));
   CUDA_TRY(cudaStreamSynchronize(set->device->stream));
 done:
   return status;

@@ -429,9 +429,7 @@ done:
   return status;
 }
 
-descent_status run_end(const struct run *run) {
-  return run->in_place ? arrays_end(run->program->device) : DESCENT_OK;
-}
+descent_status run_end(const struct run *run) { return run->in_place ? arrays_end(run->program->device) : DESCENT_OK; }
 
 descent_status run_launch(struct run *run, int64_t first) {
   int64_t left = run->n_steps - run->done - first;

@@ -197,8 +197,7 @@ static descent_status run_some(const struct backend_device *device, const struct
   bool left = true;
   descent_status status = DESCENT_OK;
   for (int64_t i = 0; i < count; i++)
-    if (jobs[i].n_steps > 0)
-      TRY(run_begin(&runs[n++], jobs[i].program, jobs[i].range, jobs[i].steps, jobs[i].n_steps));
+    if (jobs[i].n_steps > 0) TRY(run_begin(&runs[n++], jobs[i].program, jobs[i].range, jobs[i].steps, jobs[i].n_steps));
   while (left) {
     left = false;
     for (int i = 0; i < n; i++)

@@ -159,8 +159,8 @@ cudaError_t emulate_enqueue_exchange(cudaStream_t stream, int (*poll)(void *cont
 int emulate_is_capturing(cudaStream_t stream);
 
 /* Restarts counting and sets the faults to inject, "name=value,...": memory (bytes of the device), allocation (the
- * number of the one that fails, from 1), context (of the one that does not fit), launch (of the one refused), child (of the
- * graph that is refused as a part of another), fault (of
+ * number of the one that fails, from 1), context (of the one that does not fit), launch (of the one refused), child (1: no
+ * graph is taken as a part of another), fault (of
  * the kernel that hits a bad address), devices, driver (its version), busy (a bit for each device of whose memory other
  * programs hold half), mig (one GPU in so many parts, CUDA_VISIBLE_DEVICES names the one to be seen), nvml and cublas
  * (0: that library is not there), code (0: of kernels, for this device), ptx (of the kernels: its compute capability

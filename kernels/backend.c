@@ -8,6 +8,7 @@
 #include "compiled.h"
 #include "link.h"
 #include "timing.h"
+#include "together.h"
 
 /* Evaluates to the status of `call`, made inside the device's context, or to why it cannot be entered. */
 #define INSIDE(device, call)                                   \
@@ -59,6 +60,11 @@ static descent_status backend_measure_link(struct backend_program *program, doub
 static descent_status backend_run(struct backend_program *program, struct plan_range range,
                                   const struct plan_step *steps, int64_t n_steps) {
   return INSIDE(program->device, run_steps(program, range, steps, n_steps));
+}
+
+static descent_status backend_run_together(struct backend_device *device, const struct backend_job *jobs,
+                                           int64_t count) {
+  return INSIDE(device, together_run(device, jobs, count));
 }
 
 static descent_status backend_run_product(struct backend_program *program, int op, int64_t rows, int repeat) {
@@ -164,6 +170,7 @@ static const struct backend table = {
     .connect = backend_connect,
     .measure_link = backend_measure_link,
     .run = backend_run,
+    .run_together = backend_run_together,
     .run_product = backend_run_product,
     .path = backend_path,
     .fused_with = backend_fused_with,

@@ -41,14 +41,17 @@ int beside_neighbour(const struct backend_device *device, const struct plan *pla
 }
 
 descent_status beside_prepare(struct beside *beside, const struct backend_device *device,
-                              const struct device_buffers *buffers, const struct work_memory *work,
-                              struct device_memory *memory) {
+                              const struct device_buffers *buffers, const struct product_choices *choices,
+                              const struct work_memory *work, struct device_memory *memory) {
+  const int64_t workspace = product_library_workspace_bytes(device->products);
   const struct plan *const plan = buffers->plan;
   bool any = false;
   descent_status status = DESCENT_OK;
   beside->plan = plan;
   beside->buffers = buffers;
-  beside->first = (struct launch_place){device->stream, work->scratch, product_library_workspace(device->products, 0)};
+  beside->choices = choices;
+  beside->first =
+      (struct launch_place){device->stream, work->scratch, product_library_workspace(device->products, 0), workspace};
   beside->takes = module_allocate(plan->n_ops, sizeof *beside->takes, "the operations of the second stream");
   if (!beside->takes) return DESCENT_ERROR_MEMORY;
   for (int i = 0; i < plan->n_ops; i++) {
@@ -58,6 +61,7 @@ descent_status beside_prepare(struct beside *beside, const struct backend_device
   if (!any) goto done;
   TRY(work_take_scratch(work, memory, &beside->second.scratch));
   beside->second.workspace = product_library_workspace(device->products, 1);
+  beside->second.workspace_bytes = workspace;
   CUDA_TRY(cudaEventCreateWithFlags(&beside->forked, cudaEventDisableTiming));
   for (int i = 0; i < BESIDE_RUNNING; i++)
     CUDA_TRY(cudaEventCreateWithFlags(&beside->running[i].done, cudaEventDisableTiming));
@@ -70,9 +74,27 @@ void beside_release(struct beside *beside) {
   if (beside->forked) (void)cudaEventDestroy(beside->forked);
   for (int i = 0; i < BESIDE_RUNNING; i++)
     if (beside->running[i].done) (void)cudaEventDestroy(beside->running[i].done);
+  device_memory_free(beside->workspaces);
   device_memory_free(beside->second.scratch.partials);
   device_memory_free(beside->second.scratch.counters);
   free(beside->takes);
+}
+
+descent_status beside_separate(struct beside *beside, struct device_memory *memory, bool *taken) {
+  enum { UNIT = 256 }; /* bytes: the alignment of cudaMalloc, for the second one too */
+  const int64_t bytes = (choose_workspace(beside->choices) + UNIT - 1) / UNIT * UNIT;
+  struct launch_place *const places[] = {&beside->first, &beside->second};
+  descent_status status = DESCENT_OK;
+  *taken = true;
+  if (bytes == 0 || beside->workspaces) goto done;
+  TRY(device_memory_try(memory, 2 * bytes, &beside->workspaces));
+  *taken = beside->workspaces != NULL;
+  for (int i = 0; i < 2 && *taken; i++) {
+    places[i]->workspace = (char *)beside->workspaces + i * bytes;
+    places[i]->workspace_bytes = bytes;
+  }
+done:
+  return status;
 }
 
 /* The second stream is in order, so waiting for an operation covers those before it. */
@@ -84,6 +106,10 @@ static descent_status wait_for(struct beside *beside, int i) {
   launch_next_plainly();
 done:
   return status;
+}
+
+void beside_abandon(struct beside *beside) {
+  for (int i = 0; i < BESIDE_RUNNING; i++) beside->running[i].dZ = NULL;
 }
 
 descent_status beside_join(struct beside *beside) {

@@ -229,6 +229,17 @@ double choose_seconds(const struct product_choices *choices, struct plan_range r
   return masked ? masked->seconds : dense->seconds;
 }
 
+int64_t choose_workspace(const struct product_choices *choices) {
+  int64_t most = 0;
+  for (int i = 0; i < choices->ways.plan->n_ops; i++) {
+    const struct product *const used[] = {choices->dense[i][0].way.product, choices->dense[i][1].way.product,
+                                          choices->masked[i].way.product};
+    for (int k = 0; k < CHOICES + 1; k++)
+      if (used[k] && product_workspace(used[k]) > most) most = product_workspace(used[k]);
+  }
+  return most;
+}
+
 uint32_t choose_digest(const struct product_choices *choices, struct plan_range range) {
   uint32_t digest = 2166136261u; /* FNV-1a (Fowler, Noll, Vo 1991) */
   for (int i = range.first; i < range.first + range.count; i++) {

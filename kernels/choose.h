@@ -45,6 +45,8 @@ descent_status choose_way(struct product_choices *choices, struct plan_range ran
 void choose_path(struct product_choices *choices, struct plan_range range, int op, char text[BACKEND_PATH]);
 /* Of a dense operation of the range in whole batches, with its pass; 0: not timed. */
 double choose_seconds(const struct product_choices *choices, struct plan_range range, int op);
+/* Bytes of a workspace that suffice for every product chosen so far. */
+int64_t choose_workspace(const struct product_choices *choices);
 
 /* A number in which two compilations of a plan differ where dense ops of the range are computed in other ways. */
 uint32_t choose_digest(const struct product_choices *choices, struct plan_range range);

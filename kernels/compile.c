@@ -6,6 +6,7 @@
 
 #include "compiled.h"
 #include "plan/operations.h"
+#include "together.h"
 
 bool compile_supports(const struct backend_device *device, const struct plan *plan, const struct plan_op *op) {
   (void)device;
@@ -67,6 +68,7 @@ void compile_release(struct backend_program *program) {
   connection_close(&program->ranks.connection, program->device->stream);
   (void)cudaStreamSynchronize(program->device->stream);
   (void)cudaStreamSynchronize(program->device->copies);
+  together_forget(program);
   run_release(program);
   fusion_release(&program->fusion);
   choose_release(&program->choices);
@@ -101,7 +103,7 @@ descent_status compile_plan(struct backend_device *device, const struct plan *pl
   TRY(layout_take(&program->buffers, &program->memory));
   TRY(work_prepare(&program->work, &program->buffers, scratch_of(program), &program->memory));
   TRY(ranks_prepare(&program->ranks, device, &program->buffers, &program->memory));
-  TRY(beside_prepare(&program->beside, device, &program->buffers, &program->work, &program->memory));
+  TRY(beside_prepare(&program->beside, device, &program->buffers, &program->choices, &program->work, &program->memory));
   TRY(choose_take(&program->choices, &program->memory));
   TRY(fusion_take(&program->fusion, &program->work, &program->memory));
   TRY(source_prepare(&program->sources, device, plan, &program->buffers, &program->fusion, &program->memory));

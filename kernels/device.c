@@ -145,6 +145,7 @@ void device_close(struct backend_device *device) {
     context_leave(device->context);
   }
   context_close(device->context);
+  free(device->shared);
   free(device);
 }
 
@@ -205,6 +206,8 @@ descent_status device_open(int ordinal, int threads, struct backend_device **res
                       properties.name, properties.major, properties.minor));
   device = module_allocate(1, sizeof *device, "the cuda device");
   if (!device) return DESCENT_ERROR_MEMORY;
+  device->shared = module_allocate(1, sizeof *device->shared, "the cuda device");
+  if (!device->shared) TRY(DESCENT_ERROR_MEMORY);
   device->ordinal = ordinal;
   device->threads = threads;
   TRY(context_open(ordinal, &device->context));
@@ -218,6 +221,7 @@ done:
   if (entered) context_leave(device->context);
   if (status != DESCENT_OK && device) {
     context_close(device->context);
+    free(device->shared);
     free(device);
   }
   return status;

@@ -7,6 +7,14 @@
 #include "product.h"
 
 struct caller_arrays; /* arrays.c */
+struct resident;      /* resident.c */
+struct joint_graph;   /* together.c */
+
+/* What the programs of a device share. Calls take their turns, so it needs no lock. */
+struct device_shared {
+  struct resident *residents; /* a list, as below; NULL: empty */
+  struct joint_graph *joints;
+};
 
 struct backend_device {
   struct device_context *context;
@@ -16,6 +24,7 @@ struct backend_device {
   cudaStream_t stream, copies, beside; /* beside: a second branch of captured ranges */
   struct product_library *products;
   struct caller_arrays *arrays;
+  struct device_shared *shared;
   char description[512], arithmetic[192];
 };
 

@@ -56,7 +56,11 @@ static descent_status launch_dense(struct backend_program *program, int index, c
                                    const struct lower_marks *marks) {
   struct product_operands operands = dense_operands(launch, way->fused, way->mask);
   descent_status status = DESCENT_OK;
-  operands.workspace = place->workspace;
+  /* A product that was chosen later, for other rows, may need more: it is launched alone and takes the device's. */
+  if (way->product && product_workspace(way->product) <= place->workspace_bytes) {
+    operands.workspace = place->workspace;
+    operands.workspace_bytes = place->workspace_bytes;
+  }
   if (way->product)
     TRY(product_run(way->product, &operands, place->stream));
   else

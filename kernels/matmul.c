@@ -52,8 +52,9 @@ static cublasStatus_t matmul(const struct matmul *m, const cublasLtMatmulAlgo_t 
   static const float one = 1, zero = 0;
   const struct matmul_context *const context = m->context;
   void *const workspace = operands->workspace ? operands->workspace : context->workspace;
+  const int64_t bytes = operands->workspace ? operands->workspace_bytes : context->workspace_bytes;
   return cublasLtMatmul(context->handle, m->operation, &one, operands->B, m->x, operands->A, m->y, &zero, operands->C,
-                        m->d, operands->C, m->d, algorithm, workspace, (size_t)context->workspace_bytes, stream);
+                        m->d, operands->C, m->d, algorithm, workspace, (size_t)bytes, stream);
 }
 
 descent_status matmul_try(const struct matmul *m, const cublasLtMatmulAlgo_t *algorithm,

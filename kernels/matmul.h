@@ -26,7 +26,8 @@ struct product_operands {
   const void *bias;     /* read; NULL unless the epilogue has one */
   float *bias_gradient; /* written; likewise */
   void *mask;
-  void *workspace; /* of the context's size; NULL: the context's own */
+  void *workspace; /* NULL: that of the context */
+  int64_t workspace_bytes;
 };
 
 /* Of a zeroed struct; a failure leaves what matmul_release frees. */

@@ -31,6 +31,7 @@ struct product {
   struct product_library *library;
   struct matmul matmul;
   cublasLtMatmulAlgo_t algorithm;
+  size_t workspace; /* bytes that the algorithm needs */
   double seconds;
 };
 
@@ -88,6 +89,10 @@ descent_status product_library_open(int ordinal, struct product_library **result
 done:
   product_library_close(library);
   return status;
+}
+
+int64_t product_library_workspace_bytes(const struct product_library *library) {
+  return library->context.workspace_bytes;
 }
 
 int64_t product_library_bytes(const struct product_library *library) {
@@ -196,9 +201,11 @@ static int recall(const struct product *product, const char *key, struct candida
   memcpy(&candidate->algorithm, entry->algorithm, sizeof entry->algorithm);
   candidate->seconds = 1e-9 * (double)entry->nanoseconds;
   candidate->trust = facts_trust(&product->matmul.shape, &candidate->algorithm);
-  return cublasLtMatmulAlgoCheck(library->context.handle, m->operation, m->x, m->y, m->d, m->d, &candidate->algorithm,
-                                 &result) == CUBLAS_STATUS_SUCCESS &&
-         result.workspaceSize <= (size_t)library->context.workspace_bytes && candidate->trust != TRUST_NONE;
+  if (cublasLtMatmulAlgoCheck(library->context.handle, m->operation, m->x, m->y, m->d, m->d, &candidate->algorithm,
+                              &result) != CUBLAS_STATUS_SUCCESS)
+    return 0;
+  candidate->workspace = result.workspaceSize;
+  return result.workspaceSize <= (size_t)library->context.workspace_bytes && candidate->trust != TRUST_NONE;
 }
 
 /* The product keeps its time as rounded in the file, so that later processes choose by the same number. */
@@ -286,6 +293,7 @@ static descent_status take(struct product *product, const char *key, struct tria
                                       : "passed");
   if (n == 0 || candidates[taken].verdict) goto done;
   product->algorithm = candidates[taken].algorithm;
+  product->workspace = candidates[taken].workspace;
   product->seconds = candidates[taken].seconds;
   if (candidates[taken].trust == TRUST_TESTS) library->untrusted = true;
   *found = true;
@@ -379,6 +387,7 @@ void product_algorithm(const struct product *product, uint64_t words[TUNE_WORDS]
   memcpy(words, &product->algorithm, sizeof product->algorithm);
 }
 
+int64_t product_workspace(const struct product *product) { return (int64_t)product->workspace; }
 double product_seconds(const struct product *product) { return product->seconds; }
 
 descent_status product_run(const struct product *product, const struct product_operands *operands,

@@ -17,6 +17,7 @@ int64_t product_library_bytes(const struct product_library *library); /* device 
 /* Workspaces for products that run at the same time, on two streams. */
 enum { PRODUCT_WORKSPACES = 2 };
 void *product_library_workspace(const struct product_library *library, int i);
+int64_t product_library_workspace_bytes(const struct product_library *library); /* of one */
 /* True if an algorithm is in use that only passed its tests, because no candidate has the right flags. */
 bool product_library_untrusted(const struct product_library *library);
 
@@ -48,7 +49,8 @@ descent_status product_create(struct product_library *library, const struct prod
                               cudaStream_t stream, struct product **product);
 void product_free(struct product *product);
 void product_algorithm(const struct product *product, uint64_t words[TUNE_WORDS]); /* as it is remembered */
-double product_seconds(const struct product *product); /* as timed when tuned; 0: not tuned */
+int64_t product_workspace(const struct product *product); /* bytes of it that the algorithm needs */
+double product_seconds(const struct product *product);    /* as timed when tuned; 0: not tuned */
 
 /* Enqueues one product. Allocates nothing and may be captured. */
 descent_status product_run(const struct product *product, const struct product_operands *operands, cudaStream_t stream);

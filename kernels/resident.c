@@ -1,8 +1,12 @@
 /* Normalised rows replace the float32 rows on the device, at half the bytes: a step's gather then only copies rows. They
- * are made when a run first needs them, and again when fill, shift or scale have been written since. */
+ * are made when a run first needs them, and again when fill, shift or scale have been written since.
+ *
+ * All programs of a device that are bound to the same rows of the host have one copy: as long as one of them has it, the
+ * rows do not change. Calls take their turns on a device, so the list of copies needs no lock. */
 #include "resident.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "plan/operations.h"
 
@@ -42,8 +46,19 @@ void resident_prepare(struct resident_set *set, const struct backend_device *dev
   set->launch.X.ld = (first->n_x + 7) / 8 * 8;
 }
 
+/* The last user frees it. */
+static void leave(const struct backend_device *device, struct resident *resident) {
+  struct resident **link = &device->shared->residents;
+  if (!resident || --resident->users > 0) return;
+  while (*link != resident) link = &(*link)->next;
+  *link = resident->next;
+  device_memory_free(resident->device);
+  free(resident->constants);
+  free(resident);
+}
+
 void resident_release(struct resident_set *set) {
-  for (int i = 0; i < set->n; i++) device_memory_free(set->at[i].device);
+  for (int i = 0; i < set->n; i++) leave(set->device, set->at[i].resident);
   device_memory_free(set->piece);
   device_memory_free(set->input);
 }
@@ -85,7 +100,7 @@ descent_status resident_room(const struct resident_set *set, int64_t *bytes) {
       return module_status(DESCENT_ERROR_ARGUMENT,
                            "DESCENT_GPU_DATA_MB: '%s' is not a number of megabytes (give one, or unset it)", limit);
     int64_t most = (int64_t)(megabytes * 1e6) - set->piece_bytes;
-    for (int i = 0; i < set->n; i++) most -= set->at[i].bytes;
+    for (int i = 0; i < set->n; i++) most -= set->at[i].resident->bytes;
     if (most < *bytes) *bytes = most;
   }
   return status;
@@ -127,52 +142,142 @@ done:
 
 /* ---- copies ---- */
 
-static struct resident *find(struct resident_set *set, const void *host, int64_t host_bytes, bool normalised) {
+static struct resident_use *find(struct resident_set *set, const void *host, int64_t host_bytes, bool normalised) {
   for (int i = 0; i < set->n; i++) {
-    struct resident *r = &set->at[i];
-    if (r->host == host && r->host_bytes == host_bytes && r->normalised == normalised) return r;
+    const struct resident *r = set->at[i].resident;
+    if (r->host == host && r->host_bytes == host_bytes && r->normalised == normalised) return &set->at[i];
   }
   return NULL;
 }
 
-descent_status resident_take(struct resident_set *set, const void *host, int64_t rows, int64_t row_bytes,
-                             bool normalised, struct resident **resident) {
-  const cudaStream_t stream = set->device->stream;
-  const int64_t host_bytes = rows * row_bytes;
-  const int64_t bytes = normalised ? rows * resident_ld(set) * 2 : host_bytes;
-  int64_t room = 0, piece = normalised ? piece_bytes(rows, row_bytes) : 0;
+/* fill, shift and scale as the plan's buffers have them now: (3, n_x). One that the plan lacks is NaN, as none of a network
+ * is, but for a fill of NaN, which leaves a cell as no fill does. */
+static descent_status read_constants(const struct resident_set *set, float *constants) {
+  const float *const at[] = {set->launch.fill, set->launch.shift, set->launch.scale};
+  const size_t bytes = (size_t)set->launch.n_x * sizeof(float);
+  descent_status status = DESCENT_OK;
+  memset(constants, 0xff, 3 * bytes);
+  for (int i = 0; i < 3; i++)
+    if (at[i])
+      CUDA_TRY(
+          cudaMemcpyAsync(constants + i * set->launch.n_x, at[i], bytes, cudaMemcpyDeviceToHost, set->device->stream));
+  CUDA_TRY(cudaStreamSynchronize(set->device->stream));
+done:
+  return status;
+}
+
+/* The size of the constants of normalised rows. */
+static size_t constants_bytes(const struct resident_set *set) { return 3 * (size_t)set->launch.n_x * sizeof(float); }
+
+/* A copy of another program of the device, with these constants if its rows are normalised (NULL: they are not). */
+static struct resident *find_shared(const struct resident_set *set, const void *host, int64_t host_bytes,
+                                    const float *constants) {
+  for (struct resident *r = set->device->shared->residents; r; r = r->next) {
+    if (r->host != host || r->host_bytes != host_bytes || r->normalised != (constants != NULL)) continue;
+    if (!constants) return r;
+    const bool same_rows = r->n_x == set->launch.n_x && r->ld == resident_ld(set);
+    if (same_rows && memcmp(r->constants, constants, constants_bytes(set)) == 0) return r;
+  }
+  return NULL;
+}
+
+/* A copy without its rows; *made is NULL if there is no memory for it. Takes `constants` over. */
+static descent_status add_copy(struct resident_set *set, const void *host, int64_t host_bytes, int64_t bytes,
+                               float **constants, struct resident **made) {
+  struct resident **const list = &set->device->shared->residents;
   void *device = NULL;
   descent_status status = DESCENT_OK;
-  *resident = find(set, host, host_bytes, normalised);
-  if (*resident || set->n == MOST_RESIDENTS) return DESCENT_OK;
+  *made = NULL;
+  struct resident *resident = module_allocate(1, sizeof *resident, "a copy of data");
+  if (!resident) return DESCENT_ERROR_MEMORY;
+  TRY(device_memory_try(set->memory, bytes, &device));
+  if (!device) goto done; /* the free memory is fragmented */
+  *resident = (struct resident){.next = *list,
+                                .users = 1,
+                                .host = host,
+                                .host_bytes = host_bytes,
+                                .bytes = bytes,
+                                .device = device,
+                                .normalised = *constants != NULL,
+                                .n_x = set->launch.n_x,
+                                .ld = resident_ld(set),
+                                .constants = *constants};
+  *constants = NULL;
+  *list = *made = resident;
+  resident = NULL;
+done:
+  free(resident);
+  return status;
+}
+
+static int64_t copy_bytes(const struct resident_set *set, int64_t rows, int64_t row_bytes, bool normalised) {
+  return rows * (normalised ? resident_ld(set) * 2 : row_bytes);
+}
+
+/* Makes a copy if it fits; else *made is NULL. */
+static descent_status make_copy(struct resident_set *set, const void *host, int64_t rows, int64_t row_bytes,
+                                float **constants, struct resident **made) {
+  const cudaStream_t stream = set->device->stream;
+  const bool normalised = *constants != NULL;
+  const int64_t bytes = copy_bytes(set, rows, row_bytes, normalised);
+  const int64_t piece = normalised ? piece_bytes(rows, row_bytes) : 0;
+  int64_t room = 0;
+  struct resident *resident = NULL;
+  descent_status status = DESCENT_OK;
+  *made = NULL;
   TRY(resident_room(set, &room));
-  if (bytes + (piece > set->piece_bytes ? piece - set->piece_bytes : 0) > room) return DESCENT_OK;
+  if (bytes + (piece > set->piece_bytes ? piece - set->piece_bytes : 0) > room) goto done;
   if (normalised) {
     TRY(take_piece(set, piece));
-    if (!set->piece) return DESCENT_OK;
+    if (!set->piece) goto done;
   }
-  TRY(device_memory_try(set->memory, bytes, &device));
-  if (!device) return DESCENT_OK; /* the free memory is fragmented */
-  if (!normalised) {
-    CUDA_TRY(cudaMemcpyAsync(device, host, (size_t)bytes, cudaMemcpyHostToDevice, stream));
+  TRY(add_copy(set, host, rows * row_bytes, bytes, constants, &resident));
+  if (resident && !normalised) {
+    CUDA_TRY(cudaMemcpyAsync(resident->device, host, (size_t)bytes, cudaMemcpyHostToDevice, stream));
     CUDA_TRY(cudaStreamSynchronize(stream));
+    resident->made = true;
   }
-  *resident = &set->at[set->n++];
-  **resident = (struct resident){host, host_bytes, bytes, device, normalised, 0};
-  device = NULL;
+  *made = resident;
+  resident = NULL;
 done:
-  device_memory_free(device);
+  leave(set->device, resident);
+  return status;
+}
+
+descent_status resident_take(struct resident_set *set, const void *host, int64_t rows, int64_t row_bytes,
+                             bool normalised, struct resident **resident) {
+  const int64_t host_bytes = rows * row_bytes;
+  const struct resident_use *const use = find(set, host, host_bytes, normalised);
+  float *constants = NULL;
+  descent_status status = DESCENT_OK;
+  *resident = use ? use->resident : NULL;
+  if (*resident || set->n == MOST_RESIDENTS) return DESCENT_OK;
+  if (normalised) {
+    constants = module_allocate(3 * set->launch.n_x, sizeof *constants, "fill, shift and scale");
+    if (!constants) return DESCENT_ERROR_MEMORY;
+    TRY(read_constants(set, constants));
+  }
+  *resident = find_shared(set, host, host_bytes, constants);
+  if (*resident)
+    (*resident)->users++;
+  else
+    TRY(make_copy(set, host, rows, row_bytes, &constants, resident));
+  if (*resident) set->at[set->n++] = (struct resident_use){*resident, 0};
+done:
+  free(constants);
   return status;
 }
 
 /* Pieces follow each other in the stream, so each is read before the next replaces it. */
-descent_status resident_renew(struct resident_set *set, struct resident *resident, int64_t rows) {
+static descent_status make_rows(struct resident_set *set, struct resident *resident, int64_t rows) {
   const cudaStream_t stream = set->device->stream;
   const int64_t ld = resident_ld(set), row_bytes = set->launch.n_x * (int64_t)sizeof(float);
+  descent_status status;
+  TRY(take_piece(set, piece_bytes(rows, row_bytes)));
+  if (!set->piece)
+    TRY(module_status(DESCENT_ERROR_MEMORY, "cannot allocate %.1f MB on the GPU to normalise the inputs",
+                      1e-6 * (double)piece_bytes(rows, row_bytes)));
   struct gather_launch launch = set->launch;
-  descent_status status = DESCENT_OK;
-  if (resident->constants == set->constants) return DESCENT_OK;
-  resident->constants = 0;
   const int64_t each = set->piece_bytes / row_bytes;
   for (int64_t first = 0; first < rows; first += each) {
     launch.rows = rows - first < each ? rows - first : each;
@@ -182,7 +287,49 @@ descent_status resident_renew(struct resident_set *set, struct resident *residen
     CUDA_TRY(launch_gather(&launch, stream));
   }
   CUDA_TRY(cudaStreamSynchronize(stream));
-  resident->constants = set->constants;
+  resident->made = true;
 done:
+  return status;
+}
+
+/* The program's copy with these constants, which are not those that its copy has: the same one if no other program uses
+ * it. */
+static descent_status change_copy(struct resident_set *set, struct resident_use *use, float **constants) {
+  struct resident *const old = use->resident;
+  struct resident *other = find_shared(set, old->host, old->host_bytes, *constants);
+  descent_status status = DESCENT_OK;
+  if (!other && old->users == 1) {
+    memcpy(old->constants, *constants, constants_bytes(set));
+    old->made = false;
+    return DESCENT_OK;
+  }
+  if (other)
+    other->users++;
+  else
+    TRY(add_copy(set, old->host, old->host_bytes, old->bytes, constants, &other));
+  if (!other)
+    TRY(module_status(DESCENT_ERROR_MEMORY, "cannot allocate %.1f MB on the GPU for normalised inputs",
+                      1e-6 * (double)old->bytes));
+  leave(set->device, old);
+  use->resident = other;
+done:
+  return status;
+}
+
+descent_status resident_renew(struct resident_set *set, struct resident **resident, int64_t rows) {
+  struct resident_use *use = set->at;
+  float *constants = NULL;
+  descent_status status = DESCENT_OK;
+  while (use->resident != *resident) use++;
+  if (use->constants == set->constants) return DESCENT_OK;
+  constants = module_allocate(3 * set->launch.n_x, sizeof *constants, "fill, shift and scale");
+  if (!constants) return DESCENT_ERROR_MEMORY;
+  TRY(read_constants(set, constants));
+  if (memcmp((*resident)->constants, constants, constants_bytes(set)) != 0) TRY(change_copy(set, use, &constants));
+  *resident = use->resident;
+  if (!(*resident)->made) TRY(make_rows(set, *resident, rows));
+  use->constants = set->constants;
+done:
+  free(constants);
   return status;
 }

@@ -67,24 +67,35 @@ done:
 
 /* ---- graphs ---- */
 
-descent_status run_capture(struct backend_program *program, struct plan_range range, int64_t steps,
-                           const struct lower_marks *marks, cudaGraphExec_t *result) {
+descent_status run_record(struct backend_program *program, struct plan_range range, int64_t steps,
+                          const struct lower_marks *marks, cudaGraph_t *graph) {
   const int64_t rows = choose_captured_rows(program->plan, range.first);
   const cudaStream_t stream = program->device->stream;
-  cudaGraph_t graph = NULL;
   bool capturing = false;
   descent_status status = DESCENT_OK;
+  *graph = NULL;
   CUDA_TRY(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
   capturing = true;
   for (int64_t s = 0; s < steps; s++) TRY(lower_range(program, range, rows, true, marks));
   capturing = false;
-  CUDA_TRY(cudaStreamEndCapture(stream, &graph));
-  CUDA_TRY(cudaGraphInstantiate(result, graph, 0));
+  CUDA_TRY(cudaStreamEndCapture(stream, graph));
 done:
   if (capturing) {
-    (void)cudaStreamEndCapture(stream, &graph);
+    if (cudaStreamEndCapture(stream, graph) == cudaSuccess) (void)cudaGraphDestroy(*graph);
+    *graph = NULL;
+    beside_abandon(&program->beside);
     (void)cudaGetLastError();
   }
+  return status;
+}
+
+descent_status run_capture(struct backend_program *program, struct plan_range range, int64_t steps,
+                           const struct lower_marks *marks, cudaGraphExec_t *result) {
+  cudaGraph_t graph;
+  descent_status status;
+  TRY(run_record(program, range, steps, marks, &graph));
+  CUDA_TRY(cudaGraphInstantiate(result, graph, 0));
+done:
   if (graph) (void)cudaGraphDestroy(graph);
   return status;
 }
@@ -380,42 +391,88 @@ static descent_status check_steps(const struct plan *plan, int64_t most, const s
   return DESCENT_OK;
 }
 
+descent_status run_begin(struct run *run, struct backend_program *program, struct plan_range range,
+                         const struct plan_step *steps, int64_t n_steps) {
+  const struct plan *const plan = program->plan;
+  *run = (struct run){.program = program, .range = range, .steps = steps, .n_steps = n_steps};
+  run->graph = find_graph(program, range);
+  run->gather = gather_of(plan, range);
+  const bool captured = run->graph || is_part(plan, range);
+  descent_status status;
+  TRY(check_steps(plan, captured ? choose_captured_rows(plan, range.first) : plan->batch, steps, n_steps));
+  if (run->gather) TRY(source_ready(&program->sources, &run->streaming));
+  TRY(keep_values(program, range));
+  run->in_place = run->gather && source_in_place(&program->sources);
+  if (run->in_place) TRY(arrays_begin(program->device));
+done:
+  return status;
+}
+
+descent_status run_queue(struct run *run) {
+  const int64_t left = run->n_steps - run->done;
+  descent_status status = DESCENT_OK;
+  run->now = run->steps + run->done;
+  run->taken = left < QUEUE_STEPS ? left : QUEUE_STEPS;
+  if (run->streaming)
+    TRY(source_fill(&run->program->sources, run->gather->shuffle, run->now, run->taken, &run->now, &run->taken));
+  TRY(upload(run->program, run->range, run->now, run->taken));
+done:
+  return status;
+}
+
+descent_status run_launched(struct run *run) {
+  descent_status status = DESCENT_OK;
+  if (run->streaming) TRY(source_consumed(&run->program->sources));
+  run->done += run->taken;
+  run->taken = 0;
+done:
+  return status;
+}
+
+descent_status run_end(const struct run *run) { return run->in_place ? arrays_end(run->program->device) : DESCENT_OK; }
+
+descent_status run_launch(struct run *run, int64_t first) {
+  int64_t left = run->n_steps - run->done - first;
+  bool stopped = false;
+  launch_steps *const launch = run->graph ? launch_graphs : launch_operations;
+  void *const context = run->graph ? (void *)run->graph : &left;
+  descent_status status;
+  TRY(launch(run->program, run->range, run->now + first, run->taken - first, &stopped, context));
+  if (stopped) run->n_steps = run->done + run->taken;
+done:
+  return status;
+}
+
 descent_status run_queued(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                           int64_t n_steps, launch_steps *launch, void *context) {
-  const struct plan_gather *gather = gather_of(program->plan, range);
-  const bool captured = find_graph(program, range) != NULL || is_part(program->plan, range);
-  bool streaming = false, stopped = false;
+  struct run run;
+  bool stopped = false;
   descent_status status;
-  TRY(check_steps(program->plan, captured ? choose_captured_rows(program->plan, range.first) : program->plan->batch,
-                  steps, n_steps));
-  if (gather) TRY(source_ready(&program->sources, &streaming));
-  TRY(keep_values(program, range));
-  const bool in_place = gather && source_in_place(&program->sources);
-  if (in_place) TRY(arrays_begin(program->device));
-  for (int64_t done = 0, taken; done < n_steps && !stopped; done += taken) {
-    const struct plan_step *now = steps + done;
-    taken = n_steps - done < QUEUE_STEPS ? n_steps - done : QUEUE_STEPS;
-    if (streaming) TRY(source_fill(&program->sources, gather->shuffle, now, taken, &now, &taken));
-    TRY(upload(program, range, now, taken));
-    TRY(launch(program, range, now, taken, &stopped, context));
-    if (streaming) TRY(source_consumed(&program->sources));
+  TRY(run_begin(&run, program, range, steps, n_steps));
+  while (run.done < n_steps && !stopped) {
+    TRY(run_queue(&run));
+    TRY(launch(program, range, run.now, run.taken, &stopped, context));
+    TRY(run_launched(&run));
   }
-  if (in_place) TRY(arrays_end(program->device));
+  TRY(run_end(&run));
 done:
   return status;
 }
 
 descent_status run_steps(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
                          int64_t n_steps) {
-  struct step_graph *graph = find_graph(program, range);
+  struct run run;
   descent_status status;
   TRY(connection_check(&program->ranks.connection));
-  profile_begin(graph ? range_names[graph - program->graphs] : "operations");
-  if (graph)
-    status = run_queued(program, range, steps, n_steps, launch_graphs, graph);
-  else
-    status = run_queued(program, range, steps, n_steps, launch_operations, &n_steps);
+  TRY(run_begin(&run, program, range, steps, n_steps));
+  profile_begin(run.graph ? range_names[run.graph - program->graphs] : "operations");
+  while (run.done < run.n_steps && status == DESCENT_OK) {
+    status = run_queue(&run);
+    if (status == DESCENT_OK) status = run_launch(&run, 0);
+    if (status == DESCENT_OK) status = run_launched(&run);
+  }
   profile_end();
+  if (status == DESCENT_OK) status = run_end(&run);
 done:
   return status;
 }

@@ -39,7 +39,31 @@ descent_status run_product(struct backend_program *program, int op, int64_t rows
 bool run_leaves_out(const struct backend_program *program, int buffer);
 descent_status run_values(struct backend_program *program);
 
-/* Captures `steps` consecutive steps of the range, at its captured number of rows. */
+/* A run whose steps are queued and launched in turns: run_begin; until all are `done`, run_queue for the next `taken` of
+ * them, their launch, and run_launched; run_end. */
+struct run {
+  struct backend_program *program;
+  struct plan_range range;
+  const struct plan_step *steps; /* (n_steps) */
+  int64_t n_steps, done;
+  const struct plan_step *now; /* (taken) the queued ones, with their rows where those are on the device */
+  int64_t taken;
+  struct step_graph *graph; /* NULL: launched operation by operation */
+  const struct plan_gather *gather;
+  bool streaming, in_place;
+};
+descent_status run_begin(struct run *run, struct backend_program *program, struct plan_range range,
+                         const struct plan_step *steps, int64_t n_steps);
+descent_status run_queue(struct run *run);
+/* Launches the queued steps from `first` on. After a bad step none may be left. */
+descent_status run_launch(struct run *run, int64_t first);
+descent_status run_launched(struct run *run);
+descent_status run_end(const struct run *run);
+
+/* `steps` consecutive steps of the range as a graph, at its captured number of rows. */
+descent_status run_record(struct backend_program *program, struct plan_range range, int64_t steps,
+                          const struct lower_marks *marks, cudaGraph_t *graph);
+/* The same, to be launched. */
 descent_status run_capture(struct backend_program *program, struct plan_range range, int64_t steps,
                            const struct lower_marks *marks, cudaGraphExec_t *result);
 /* Collective. Captures one step of a range with the sum over ranks; *graph is NULL where NCCL does not take this sum into a

@@ -139,13 +139,16 @@ done:
 
 /* ---- binding ---- */
 
-static void describe_placement(struct source_set *set, bool constant) {
+static void describe_data(struct source_set *set) {
   int64_t bytes = 0, room = 0;
+  bool constant = true;
   set->placement[0] = 0;
-  for (int k = 0; k < SOURCES; k++)
-    if (set->at[k].data)
-      bytes +=
-          set->at[k].resident && !set->streaming ? set->at[k].resident->bytes : set->at[k].rows * set->at[k].row_bytes;
+  for (int k = 0; k < SOURCES; k++) {
+    if (!set->at[k].data) continue;
+    constant = constant && set->at[k].constant;
+    bytes +=
+        set->at[k].resident && !set->streaming ? set->at[k].resident->bytes : set->at[k].rows * set->at[k].row_bytes;
+  }
   if (!constant || bytes == 0 || resident_room(&set->residents, &room) != DESCENT_OK) return;
   if (set->streaming)
     snprintf(set->placement, sizeof set->placement,
@@ -167,6 +170,25 @@ static void note_kernel(struct source_set *set) {
   if (!fusion_of_training(set->fusion, name)) return;
   snprintf(text, sizeof text, "kernels: %s", name);
   note(set, text);
+}
+
+static void describe(struct source_set *set) {
+  describe_data(set);
+  note_kernel(set);
+  if (set->members) note(set, set->members);
+  if (set->exchange) note(set, set->exchange);
+  if (product_library_untrusted(set->device->products))
+    note(set, "cuBLASLt's flags are unknown: its algorithms are chosen by tests");
+  if (product_library_forgets(set->device->products))
+    note(set,
+         "the fastest kernels cannot be remembered (set XDG_CACHE_HOME to a folder that can be written), so the last "
+         "bits may differ from run to run");
+}
+
+void source_tell(struct source_set *set, const char *members) {
+  if (set->members == members) return;
+  set->members = members;
+  describe(set);
 }
 
 descent_status source_bind(struct source_set *set, int buffer, descent_dtype dtype, const void *data, int64_t rows,
@@ -267,22 +289,22 @@ bool source_in_place(const struct source_set *set) {
 descent_status source_ready(struct source_set *set, bool *streaming) {
   descent_status status = DESCENT_OK;
   if (!set->stale) goto done;
-  bool constant = true;
   set->streaming = false;
-  for (int k = 0; k < SOURCES; k++) {
+  for (int k = 0; k < SOURCES; k++)
     if (set->at[k].data && !set->at[k].on_device) set->streaming = true;
-    if (set->at[k].data && !set->at[k].constant) constant = false;
-  }
   if (set->streaming && source_in_place(set))
     TRY(module_status(DESCENT_ERROR_MEMORY,
                       "out of GPU memory: no room for the targets, weights or row numbers of data that is in it"));
   if (set->streaming) TRY(fit_window(set)); /* where only the index does not fit, there is none yet */
+  struct bound_source *const X = &set->at[SOURCE_X];
+  const bool normalised = X->data && !set->streaming && X->resident && X->resident->normalised;
+  if (normalised) {
+    TRY(resident_renew(&set->residents, &X->resident, X->rows));
+    X->on_device = X->resident->device;
+  }
   const void *at[SOURCES] = {0};
   for (int k = 0; k < SOURCES; k++)
     if (set->at[k].data) at[k] = set->streaming ? set->window.device[k] : set->at[k].on_device;
-  const struct bound_source *const X = &set->at[SOURCE_X];
-  const bool normalised = X->data && !set->streaming && X->resident && X->resident->normalised;
-  if (normalised) TRY(resident_renew(&set->residents, X->resident, X->rows));
   set->uploaded = (struct source_table){
       .X = at[SOURCE_X],
       .y = at[SOURCE_Y],
@@ -296,15 +318,7 @@ descent_status source_ready(struct source_set *set, bool *streaming) {
   CUDA_TRY(
       cudaMemcpyAsync(set->table, &set->uploaded, sizeof set->uploaded, cudaMemcpyHostToDevice, set->device->stream));
   CUDA_TRY(cudaStreamSynchronize(set->device->stream)); /* the next bind may change it */
-  describe_placement(set, constant);
-  note_kernel(set);
-  if (set->exchange) note(set, set->exchange);
-  if (product_library_untrusted(set->device->products))
-    note(set, "cuBLASLt's flags are unknown: its algorithms are chosen by tests");
-  if (product_library_forgets(set->device->products))
-    note(set,
-         "the fastest kernels cannot be remembered (set XDG_CACHE_HOME to a folder that can be written), so the last "
-         "bits may differ from run to run");
+  describe(set);
   set->stale = false;
 done:
   *streaming = set->streaming;

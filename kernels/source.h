@@ -45,6 +45,7 @@ struct source_set {
   struct source_table uploaded; /* the contents of the device's table */
   bool stale;                   /* bound since the table was written */
   bool streaming;
+  const char *members;  /* how it runs beside other programs, for people; NULL: alone */
   const char *exchange; /* how ranks exchange gradients, for people; NULL: nothing to say */
   char placement[400];
 };
@@ -69,5 +70,7 @@ descent_status source_ready(struct source_set *set, bool *streaming);
 descent_status source_fill(struct source_set *set, bool shuffle, const struct plan_step *steps, int64_t n,
                            const struct plan_step **placed, int64_t *taken);
 descent_status source_consumed(struct source_set *set);
+/* How the program runs beside others, a text that stays valid: a part of the placement from now on. */
+void source_tell(struct source_set *set, const char *members);
 
 #endif

@@ -222,7 +222,7 @@ descent_status descent_predictor_run_raw(descent_predictor *predictor, const flo
 
 /* ---- a dataset --------------------------------------------------------------------------------------------------- */
 
-/* `constant`: the dataset outlives the predictor, whose device may keep a copy of it. */
+/* `constant`: the dataset outlives the predictor, whose device may keep a copy of it. An aligned one does not. */
 static descent_status run_dataset(descent_predictor *predictor, const descent_dataset *dataset, bool constant,
                                   struct results results) {
   const descent_network *network = predictor->network;
@@ -233,7 +233,7 @@ static descent_status run_dataset(descent_predictor *predictor, const descent_da
   TRY(check_dataset(network, dataset, false, "the dataset"));
   TRY(dataset_align(dataset, &network->schema, &aligned));
   if (aligned) dataset = aligned;
-  status = ensemble_bind(&predictor->ensemble, dataset, constant);
+  status = ensemble_bind(&predictor->ensemble, dataset, constant && !aligned);
   if (status == DESCENT_OK) status = run_rows(predictor, dataset, results);
   const descent_status unbound = ensemble_unbind(&predictor->ensemble);
   if (status == DESCENT_OK) status = unbound;

@@ -134,6 +134,11 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end);
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
+typedef struct CUgraphNode_st *cudaGraphNode_t;
+cudaError_t cudaGraphCreate(cudaGraph_t *graph, unsigned flags);
+/* Of one that was captured and waits for nothing but other nodes of itself. */
+cudaError_t cudaGraphAddChildGraphNode(cudaGraphNode_t *node, cudaGraph_t graph, const cudaGraphNode_t *after,
+                                       size_t n_after, cudaGraph_t child);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
@@ -154,7 +159,8 @@ cudaError_t emulate_enqueue_exchange(cudaStream_t stream, int (*poll)(void *cont
 int emulate_is_capturing(cudaStream_t stream);
 
 /* Restarts counting and sets the faults to inject, "name=value,...": memory (bytes of the device), allocation (the
- * number of the one that fails, from 1), context (of the one that does not fit), launch (of the one refused), fault (of
+ * number of the one that fails, from 1), context (of the one that does not fit), launch (of the one refused), child (1: no
+ * graph is taken as a part of another), fault (of
  * the kernel that hits a bad address), devices, driver (its version), busy (a bit for each device of whose memory other
  * programs hold half), mig (one GPU in so many parts, CUDA_VISIBLE_DEVICES names the one to be seen), nvml and cublas
  * (0: that library is not there), code (0: of kernels, for this device), ptx (of the kernels: its compute capability

@@ -34,9 +34,9 @@ using Time = std::shared_ptr<double>; /* milliseconds; NaN: not yet recorded */
 
 struct CUgraph_st {
   std::vector<Node> nodes;
-  std::vector<Time> records; /* of event nodes */
-  cudaStream_t origin;       /* where the capture began */
-  bool is_global = false;    /* its capture forbids calls to all threads */
+  std::vector<Time> records;     /* of event nodes */
+  cudaStream_t origin = nullptr; /* where the capture began; null: made without one */
+  bool is_global = false;        /* its capture forbids calls to all threads */
 };
 struct CUgraphExec_st {
   std::shared_ptr<const std::vector<Node>> nodes;
@@ -79,7 +79,7 @@ struct Settings {
   unsigned long long memory = 8ULL << 30, allocation = 0, launch = 0, fault = 0, devices = 1, driver = CUDART_VERSION;
   unsigned long long context = 0, late = 0, guess = 0, seed = 1, busy = 0, mig = 0, nvml = 1, cublas = 1, code = 1;
   unsigned long long major = 9, processors = 2, cluster = 16, ptx = 90, load = 0, own = 0;
-  unsigned long long slow = 0, capture = 0;
+  unsigned long long slow = 0, capture = 0, child = 0;
 } settings;
 struct {
   unsigned long long allocations, launches, kernels, contexts, loads, instances;
@@ -393,7 +393,8 @@ void emulate_configure(const char *text) {
                {"load", &settings.load},
                {"own", &settings.own},
                {"slow", &settings.slow},
-               {"capture", &settings.capture}};
+               {"capture", &settings.capture},
+               {"child", &settings.child}};
   settings = Settings();
   now = {};
   now.configured = true;
@@ -857,6 +858,32 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
   live++;
   return cudaSuccess;
 }
+static bool has_exchange(const std::vector<Node> &nodes) {
+  return std::any_of(nodes.begin(), nodes.end(), [](const Node &node) { return node.work.poll != nullptr; });
+}
+cudaError_t cudaGraphCreate(cudaGraph_t *graph, unsigned flags) {
+  BEGIN(false);
+  REFUSE(flags != 0, cudaErrorInvalidValue);
+  *graph = new CUgraph_st();
+  live++;
+  return cudaSuccess;
+}
+/* The nodes of the child become nodes of the graph, as they are now. */
+cudaError_t cudaGraphAddChildGraphNode(cudaGraphNode_t *node, cudaGraph_t graph, const cudaGraphNode_t *after,
+                                       size_t n_after, cudaGraph_t child) {
+  BEGIN(false);
+  REFUSE(after || n_after || child == graph || child->nodes.empty(), cudaErrorInvalidValue);
+  REFUSE(graph->origin || !child->origin || has_exchange(child->nodes), cudaErrorNotSupported);
+  REFUSE(settings.child, cudaErrorNotSupported);
+  const size_t first = graph->nodes.size();
+  for (Node each : child->nodes) {
+    for (size_t &before : each.after) before += first;
+    graph->nodes.push_back(std::move(each));
+  }
+  graph->records.insert(graph->records.end(), child->records.begin(), child->records.end());
+  *node = nullptr; /* nothing that is emulated takes it */
+  return cudaSuccess;
+}
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   BEGIN_RELEASE(false);
   delete graph;
@@ -879,9 +906,6 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
 cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { /* there is nothing to upload */
   BEGIN(false);
   return cudaSuccess;
-}
-static bool has_exchange(const std::vector<Node> &nodes) {
-  return std::any_of(nodes.begin(), nodes.end(), [](const Node &node) { return node.work.poll != nullptr; });
 }
 /* A graph that may wait for other threads is run node by node, in the order of its capture. */
 static cudaError_t enqueue_nodes(cudaStream_t stream, const std::vector<Node> &nodes) {

@@ -61,11 +61,11 @@ enum { ROWS = 101, BATCH = 32, STEPS = 23 };
 /* A network, its data and its steps. */
 class Training {
  public:
-  explicit Training(const Case &c, int64_t rows = ROWS, int64_t batch_size = BATCH)
+  explicit Training(const Case &c, int64_t rows = ROWS, int64_t batch_size = BATCH, unsigned seed = 3)
       : batch(batch_size), rows_(rows), data_(nullptr, nullptr), network_(make_network(c.widths, c.hidden, c.loss)) {
     const int64_t outputs = c.widths.back();
     const bool regression = c.loss == DESCENT_LOSS_MEAN_SQUARED_ERROR;
-    given_ = make_rows(rows, c.widths[0], regression ? outputs : 1, regression ? 0 : outputs == 1 ? 2 : outputs, 3);
+    given_ = make_rows(rows, c.widths[0], regression ? outputs : 1, regression ? 0 : outputs == 1 ? 2 : outputs, seed);
     for (int64_t r = 0; r < rows; r++) given_.weights.push_back(0.5F + static_cast<float>(r % 7));
     data_ = given_.dataset();
     EXPECT_EQ(descent_network_fit_preprocessing(network_.get(), data_.get(), DESCENT_NORMALIZE_STANDARD,
@@ -111,6 +111,18 @@ class Training {
                ? program_create_with(network_.get(), device_, &options, parts, rows, 0, nullptr, &program)
                : status;
   }
+  /* Member `k` of many: weights, dropout and learning rates of its own. */
+  void vary(int k) {
+    for (int64_t i = 0; i < network_->n_parameters; i++)
+      network_->parameters[i] *= 1 + 0.03125F * static_cast<float>(k);
+    options.seed = 100 + static_cast<uint64_t>(k);
+    learning_rate = 0.01 + 0.001 * k;
+  }
+  /* On a device that stays open, with the rows of `data`, which outlives this. */
+  descent_status open_on(descent_device *device, const Training &data) {
+    const descent_status status = program_create_with(network_.get(), device, &options, 0, batch, 0, nullptr, &program);
+    return status == DESCENT_OK ? program_bind(&program, data.data_.get()) : status;
+  }
   bool has_device() const { return device_ != nullptr; }
   void close() {
     program_clear(&program);
@@ -126,7 +138,7 @@ class Training {
     std::vector<plan_step> made;
     for (int64_t t = 0; t < count; t++) {
       const int64_t first = t % epoch_steps * batch;
-      made.push_back({t + 1, first, std::min(batch, rows_ - first), 0.01 / (1 + 0.1 * static_cast<double>(t)),
+      made.push_back({t + 1, first, std::min(batch, rows_ - first), learning_rate / (1 + 0.1 * static_cast<double>(t)),
                       &orders_[static_cast<size_t>(t / epoch_steps)], 0, 0, 0, 0});
     }
     return made;
@@ -160,7 +172,8 @@ class Training {
   }
 
   int64_t batch;
-  int64_t micro_batches = 0; /* 0: steps are not cut */
+  double learning_rate = 0.01; /* of the first step */
+  int64_t micro_batches = 0;   /* 0: steps are not cut */
   descent_train_options options;
   struct program program {};
 

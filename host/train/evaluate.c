@@ -11,6 +11,7 @@
 #include "core/terms.h"
 #include "data/dataset.h"
 #include "train/check.h"
+#include "train/evaluate_ensemble.h"
 #include "train/extremes.h"
 #include "train/metrics.h"
 
@@ -165,13 +166,27 @@ descent_status evaluate_dataset(struct program *program, const descent_network *
   return one.status;
 }
 
-/* ---- public ----------------------------------------------------------------------------------------------------- */
+/* ---- a network on a dataset ------------------------------------------------------------------------------------- */
+
+/* A plain network, on a dataset with its offsets. */
+static descent_status evaluate_network(const descent_network *network, descent_device *device,
+                                       const descent_dataset *dataset, const descent_predict_options *options,
+                                       int64_t top_k, descent_metrics *metrics) {
+  const int64_t block = program_evaluation_block(network, device, dataset->rows);
+  struct program program = {0};
+  descent_status status;
+  TRY(program_create_prediction(network, device, options, 0, block, &program));
+  TRY(program_bind(&program, dataset));
+  TRY(evaluate_dataset(&program, network, dataset, top_k, true, NULL, NULL, NULL, metrics));
+done:
+  program_clear(&program);
+  return status;
+}
 
 descent_status descent_evaluate_with(const descent_network *network, descent_device *device,
                                      const descent_dataset *dataset, const descent_predict_options *options,
                                      int64_t top_k, descent_metrics *metrics) {
   descent_predict_options complete;
-  struct program program = {0};
   descent_dataset *aligned = NULL;
   descent_status status;
   TRY(handle_check(network, HANDLE_NETWORK, "network"));
@@ -182,12 +197,9 @@ descent_status descent_evaluate_with(const descent_network *network, descent_dev
   TRY(check_dataset(network, dataset, true, "the dataset"));
   TRY(dataset_align(dataset, &network->schema, &aligned));
   if (aligned) dataset = aligned;
-  TRY(program_create_prediction(network, device, &complete, 0, program_evaluation_block(network, device, dataset->rows),
-                                &program));
-  TRY(program_bind(&program, dataset));
-  TRY(evaluate_dataset(&program, network, dataset, top_k, true, NULL, NULL, NULL, metrics));
+  TRY((network->members == 1 ? evaluate_network : evaluate_ensemble)(network, device, dataset, &complete, top_k,
+                                                                     metrics));
 done:
-  program_clear(&program);
   descent_dataset_free(aligned);
   return status;
 }

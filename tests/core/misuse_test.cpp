@@ -61,6 +61,7 @@ struct World {
   Rows memory = make_rows(4, 2, 1, 2, 1);
   Device device = open_device("cpu", 1), reference = open_device("reference", 1);
   Network network = small_network(), trained = small_network();  // trained: in use by the trainer
+  const descent_network *networks[1] = {network.get()};
   Dataset data = memory.dataset();
   descent_train_options options = descent_train_options_default();
   descent_predict_options predicting = descent_predict_options_default();
@@ -419,6 +420,9 @@ const std::map<std::string, Case> &cases() {
       CASE(descent_network_save_memory, NETWORK, may_be_null(w.model.data()), w.model.size(), &w.bytes),
       CASE(descent_network_load_memory, w.model.data(), w.bytes, &w.made_network),
       CASE(descent_network_clone, NETWORK, &w.made_network),
+      CASE(descent_network_join, w.networks, 1, &w.made_network),
+      CASE(descent_network_members, NETWORK),
+      CASE(descent_network_member, NETWORK, 0, &w.made_network),
       CASE(descent_network_export, NETWORK, DESCENT_EXPORT_FORMAT_C, files().written.c_str()),
       CASE(descent_network_load_weights, NETWORK, files().model.c_str()),
       // evaluation and prediction

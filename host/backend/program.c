@@ -285,6 +285,7 @@ int64_t program_evaluation_block(const descent_network *network, const descent_d
   const struct backend *backend = device->backend;
   double row_bytes = (double)network->inputs * sizeof(float);
   for (int l = 0; l < network->n_layers; l++) row_bytes += (double)network->layers[l].n_out * sizeof(float);
+  row_bytes *= (double)network->members; /* each computes the same rows */
   const double fit = (double)backend->evaluation_bytes / row_bytes, most = (double)backend->evaluation_rows;
   const int64_t block = fit < LEAST ? LEAST : fit > most ? backend->evaluation_rows : (int64_t)fit;
   return block < rows ? block : rows;

@@ -19,7 +19,7 @@ enum kind { KIND_ALL, KIND_CLASSES, KIND_PROBABILITIES, KIND_RAW };
 struct predict_values {
   const char *out, *output;
   double threshold;
-  bool guard_formulas;
+  bool std, guard_formulas;
   struct data_choice data;
   struct device_choice device;
 };
@@ -29,6 +29,8 @@ static const struct setting predict_rows[] = {
     ROW_HEADING("Prediction:"),
     ROW_TEXT("output", "KIND", AT(output),
              "all (classes and probabilities), classes, probabilities, or raw: values before the output function", 0),
+    ROW_FLAG("std", AT(std),
+             "Also write the standard deviation of each probability or value over the members of an ensemble", 0),
     ROW_REAL("threshold", "P", AT(threshold), "With two classes, predict the second one from this probability on", 0, 0,
              1),
     ROW_TEXT("out", "FILE", AT(out), "CSV file to write, - for standard output; an existing file is replaced", 0),
@@ -51,6 +53,7 @@ struct prediction {
   bool open, said; /* said: progress is on the terminal */
   bool out_of_memory;
   float *outputs;        /* (capacity, outputs): logits of classifiers, else what the kind asks for */
+  float *means, *spread; /* (capacity, outputs) with --std, else NULL: of descent_predict_spread */
   double *probabilities; /* (classes) of a row */
   int64_t capacity, rows, missing, unseen;
   descent_status status; /* of a prediction; OK */
@@ -92,26 +95,41 @@ static const char *class_name(const descent_network *network, int64_t k, char in
   return index;
 }
 
-static void write_header(const struct prediction *p) {
+/* The names of a column for each target, each after a comma unless it is the first of all. */
+static void write_target_names(const struct prediction *p, const char *word, const char *separator) {
   char index[24];
+  const int64_t outputs = descent_network_outputs(p->network);
+  for (int64_t k = 0; k < outputs; k++, separator = ",") {
+    const char *target = outputs > 1 ? descent_network_target_name(p->network, k) : NULL;
+    char before[32];
+    fputs(separator, p->output.stream);
+    snprintf(before, sizeof before, "%s%s", word, outputs > 1 && (k || target) ? "_" : "");
+    if (!target) snprintf(index, sizeof index, "%" PRId64, k);
+    write_cell(p, before, target ? target : outputs > 1 && k ? index : "");
+  }
+}
+
+/* The same for each class. */
+static void write_class_names(const struct prediction *p, const char *before, const char *separator) {
+  char index[24];
+  for (int64_t k = 0; k < descent_network_classes(p->network); k++, separator = ",") {
+    fputs(separator, p->output.stream);
+    write_cell(p, before, class_name(p->network, k, index));
+  }
+}
+
+static void write_header(const struct prediction *p) {
   FILE *out = p->output.stream;
-  const char *word = p->kind == KIND_RAW ? "raw" : "prediction", *separator = "";
-  const int64_t outputs = descent_network_outputs(p->network), classes = descent_network_classes(p->network);
-  if (classes == 0 || (classes == 2 && p->kind == KIND_RAW)) {
-    for (int64_t k = 0; k < outputs; k++, separator = ",") {
-      const char *target = outputs > 1 ? descent_network_target_name(p->network, k) : NULL;
-      char before[32];
-      fputs(separator, out);
-      snprintf(before, sizeof before, "%s%s", word, outputs > 1 && (k || target) ? "_" : "");
-      if (!target) snprintf(index, sizeof index, "%" PRId64, k);
-      write_cell(p, before, target ? target : outputs > 1 && k ? index : "");
-    }
+  const bool raw = p->kind == KIND_RAW;
+  const int64_t classes = descent_network_classes(p->network);
+  if (classes == 0 || (classes == 2 && raw)) {
+    write_target_names(p, raw ? "raw" : "prediction", "");
+    if (p->spread) write_target_names(p, "std", ",");
   } else {
-    if (p->kind == KIND_ALL || p->kind == KIND_CLASSES) fputs(word, out), separator = ",";
-    for (int64_t k = 0; k < classes && p->kind != KIND_CLASSES; k++, separator = ",") {
-      fputs(separator, out);
-      write_cell(p, p->kind == KIND_RAW ? "raw_" : "probability_", class_name(p->network, k, index));
-    }
+    const bool named = p->kind == KIND_ALL || p->kind == KIND_CLASSES;
+    if (named) fputs("prediction", out);
+    if (p->kind != KIND_CLASSES) write_class_names(p, raw ? "raw_" : "probability_", named ? "," : "");
+    if (p->spread) write_class_names(p, "std_", ",");
   }
   fputc('\n', out);
 }
@@ -141,11 +159,19 @@ static void write_value(const struct prediction *p, int64_t k, double given) {
   fprintf(p->output.stream, "%.*g", digits < DOUBLE ? digits : DOUBLE, value);
 }
 
-/* One row of logits, of raw outputs or of values. */
-static void write_row(const struct prediction *p, const float *values) {
+/* The probabilities of two classes, which come from one output, differ by the same. */
+static void write_spread(const struct prediction *p, const float *spread) {
+  const int64_t outputs = descent_network_outputs(p->network), classes = descent_network_classes(p->network);
+  for (int64_t k = 0; k < (classes ? classes : outputs); k++)
+    fprintf(p->output.stream, ",%.9g", (double)spread[outputs == 1 ? 0 : k]);
+}
+
+/* Row `row` of logits, of raw outputs or of values. */
+static void write_row(const struct prediction *p, int64_t row) {
   char index[24];
   FILE *out = p->output.stream;
   const int64_t outputs = descent_network_outputs(p->network), classes = descent_network_classes(p->network);
+  const float *values = p->outputs + row * outputs;
   const bool numbers = classes == 0 || p->kind == KIND_RAW;
   const char *separator = "";
   if (!numbers && p->kind != KIND_PROBABILITIES) {
@@ -164,17 +190,25 @@ static void write_row(const struct prediction *p, const float *values) {
     probabilities_from_logits(values, outputs, p->probabilities);
     for (int64_t k = 0; k < classes; k++, separator = ",") fprintf(out, "%s%.9g", separator, p->probabilities[k]);
   }
+  if (p->spread) write_spread(p, p->spread + row * outputs);
   fputc('\n', out);
 }
 
+static bool allocate(int64_t count, float **values) {
+  free(*values);
+  *values = calloc((size_t)count, sizeof **values);
+  return *values != NULL;
+}
+
 static bool reserve(struct prediction *p, int64_t rows) {
-  const int64_t outputs = descent_network_outputs(p->network);
-  int64_t values;
+  int64_t count;
   if (rows <= p->capacity) return true;
-  free(p->outputs);
-  p->outputs = __builtin_mul_overflow(rows, outputs, &values) ? NULL : calloc((size_t)values, sizeof *p->outputs);
-  p->capacity = p->outputs ? rows : 0;
-  return p->outputs != NULL;
+  p->capacity = 0;
+  if (__builtin_mul_overflow(rows, descent_network_outputs(p->network), &count)) return false;
+  if (!allocate(count, &p->outputs)) return false;
+  if (p->values->std && !(allocate(count, &p->means) && allocate(count, &p->spread))) return false;
+  p->capacity = rows;
+  return true;
 }
 
 static void note_block(struct prediction *p, const descent_dataset *block) {
@@ -184,23 +218,32 @@ static void note_block(struct prediction *p, const descent_dataset *block) {
     text_print(stderr, "%s: note: %s: %s\n", command, p->data, descent_dataset_note(block));
 }
 
+/* The spread is computed apart: probabilities come from raw outputs, beside which float32 loses small ones. */
+static descent_status predict_block(struct prediction *p, const descent_dataset *block) {
+  const descent_predict_options options = device_choice_predict_options(&p->values->device);
+  const bool raw = p->kind == KIND_RAW || p->far || descent_network_classes(p->network);
+  descent_status status = DESCENT_OK;
+  if (!p->predictor)
+    status = descent_predictor_create_with(p->network, p->device, &options, p->capacity, &p->predictor);
+  if (status == DESCENT_OK)
+    status = (raw ? descent_predictor_run_raw_dataset : descent_predictor_run_dataset)(p->predictor, block, p->outputs);
+  if (status == DESCENT_OK && p->spread)
+    status = descent_predict_spread(p->network, p->device, block, &options, p->means, p->spread);
+  return status;
+}
+
 /* Predicts and writes a block of rows; non-zero to stop. */
 static int take_block(void *user, const descent_dataset *block) {
   struct prediction *p = user;
-  const int64_t rows = descent_dataset_rows(block), outputs = descent_network_outputs(p->network);
+  const int64_t rows = descent_dataset_rows(block);
   char text[TEXT_SIZE];
   p->out_of_memory = !reserve(p, rows);
   if (p->out_of_memory) return 1;
   note_block(p, block);
-  const descent_predict_options options = device_choice_predict_options(&p->values->device);
-  if (!p->predictor) p->status = descent_predictor_create_with(p->network, p->device, &options, rows, &p->predictor);
-  if (p->status != DESCENT_OK) return 1;
-  p->status = p->kind == KIND_RAW || p->far || descent_network_classes(p->network)
-                  ? descent_predictor_run_raw_dataset(p->predictor, block, p->outputs)
-                  : descent_predictor_run_dataset(p->predictor, block, p->outputs);
+  p->status = predict_block(p, block);
   if (p->status != DESCENT_OK) return 1;
   if (p->rows == 0) write_header(p); /* not before the first rows were found good */
-  for (int64_t i = 0; i < rows && !ferror(p->output.stream); i++) write_row(p, p->outputs + i * outputs);
+  for (int64_t i = 0; i < rows && !ferror(p->output.stream); i++) write_row(p, i);
   p->rows += rows;
   if (ferror(p->output.stream)) p->error = errno;
   if (p->output.stream != stdout && isatty(STDERR_FILENO) && p->rows > rows)
@@ -254,6 +297,21 @@ static int find_kind(const struct predict_values *v, enum kind *kind) {
   return fail(command, EXIT_USAGE, "--output '%s': must be all, classes, probabilities or raw", v->output);
 }
 
+/* Whether the options fit the model. */
+static int check_model(const struct prediction *p) {
+  const struct predict_values *v = p->values;
+  const int64_t classes = descent_network_classes(p->network);
+  if (classes == 0 && (p->kind == KIND_CLASSES || p->kind == KIND_PROBABILITIES))
+    return fail(command, EXIT_USAGE, "--output %s: the model predicts values, not classes", v->output);
+  if (classes != 2 && v->threshold != 0.5)
+    return fail(command, EXIT_USAGE, "--threshold: only for models with two classes");
+  if (v->std && (p->kind == KIND_CLASSES || p->kind == KIND_RAW))
+    return fail(command, EXIT_USAGE, "--std: is of probabilities or values: omit it with --output %s", v->output);
+  if (v->std && descent_network_members(p->network) == 1)
+    return fail(command, EXIT_USAGE, "--std: the model is a single network: train with --ensemble, or omit --std");
+  return EXIT_DONE;
+}
+
 static int predict(void *values, const struct arguments *arguments) {
   const struct predict_values *v = values;
   const char *model = arguments->values[0], *data = arguments->values[1];
@@ -268,19 +326,17 @@ static int predict(void *values, const struct arguments *arguments) {
   if (!output_possible(v->out)) return fail(command, EXIT_RUN, "%s: cannot write: %s", v->out, strerror(errno));
   descent_status status = descent_network_load(model, &p.network);
   if (status != DESCENT_OK) return fail_status(command, status);
-  const int64_t classes = descent_network_classes(p.network);
   p.far = targets_are_far(p.network);
-  p.probabilities = calloc((size_t)classes + 1, sizeof *p.probabilities);
+  p.probabilities = calloc((size_t)descent_network_classes(p.network) + 1, sizeof *p.probabilities);
   if (!p.probabilities)
     code = fail(command, EXIT_RUN, "out of memory");
-  else if (classes == 0 && (p.kind == KIND_CLASSES || p.kind == KIND_PROBABILITIES))
-    code = fail(command, EXIT_USAGE, "--output %s: the model predicts values, not classes", v->output);
-  else if (classes != 2 && v->threshold != 0.5)
-    code = fail(command, EXIT_USAGE, "--threshold: only for models with two classes");
-  else if ((code = device_choice_open(command, &v->device, &p.device)) == EXIT_DONE)
+  else if ((code = check_model(&p)) == EXIT_DONE &&
+           (code = device_choice_open(command, &v->device, &p.device)) == EXIT_DONE)
     code = stream(&p);
   if (p.open && p.output.stream != stdout) output_abandon(&p.output);
   free(p.outputs);
+  free(p.means);
+  free(p.spread);
   free(p.probabilities);
   descent_predictor_free(p.predictor);
   descent_device_close(p.device);

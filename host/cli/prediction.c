@@ -119,6 +119,16 @@ void prediction_write_row(const struct prediction_writer *p, const float *values
   fputc('\n', out);
 }
 
+void prediction_write_missing(const struct prediction_writer *p) {
+  const int64_t outputs = descent_network_outputs(p->network), classes = descent_network_classes(p->network);
+  const bool numbers = classes == 0 || p->kind == PREDICTION_RAW;
+  int64_t cells = numbers ? outputs : p->kind == PREDICTION_CLASSES ? 1 : classes;
+  if (!numbers && p->kind == PREDICTION_ALL) cells++;
+  fputs(cells == 1 ? "\"\"" : "", p->stream); /* a line without anything counts as none */
+  while (--cells > 0) fputc(',', p->stream);
+  fputc('\n', p->stream);
+}
+
 bool prediction_open(struct prediction_writer *p, const descent_network *network, enum prediction_kind kind,
                      double threshold, bool guard_formulas) {
   const int64_t classes = descent_network_classes(network);

@@ -28,5 +28,7 @@ void prediction_close(struct prediction_writer *writer);
 void prediction_write_header(const struct prediction_writer *writer);
 /* values (outputs) of one row. */
 void prediction_write_row(const struct prediction_writer *writer, const float *values);
+/* Empty cells, for a row without a prediction. */
+void prediction_write_missing(const struct prediction_writer *writer);
 
 #endif

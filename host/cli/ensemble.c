@@ -171,7 +171,8 @@ static int measure_and_print(const struct ensemble *e, struct measured *measured
 
 static void print_saved(const struct ensemble *e) {
   char text[TEXT_SIZE];
-  text_print(stdout, "ensemble of %s networks saved to %s\n", text_count(e->n_joined, text), e->training->values.out);
+  text_print(stdout, "ensemble of %s network%s saved to %s\n", text_count(e->n_joined, text),
+             e->n_joined == 1 ? "" : "s", e->training->values.out);
 }
 
 static int finish(struct ensemble *e) {

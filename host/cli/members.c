@@ -126,6 +126,8 @@ int members_check_options(const struct train_values *v, const struct launcher *l
     return fail(command, EXIT_USAGE, "--ensemble-shuffle '%s': needs --ensemble", v->ensemble_shuffle);
   if (v->out_of_fold && !v->folds)
     return fail(command, EXIT_USAGE, "--out-of-fold '%s': needs --folds", v->out_of_fold);
+  if (v->out_of_fold && strcmp(v->out_of_fold, "-") == 0)
+    return fail(command, EXIT_USAGE, "--out-of-fold '-': must name a file: standard output has the measures");
   if (v->folds || v->ensemble > 1) code = check_company(v, option, launcher);
   if (code == EXIT_DONE && v->folds) code = check_folds(v);
   return code == EXIT_DONE ? check_folders(v) : code;
@@ -215,9 +217,14 @@ void members_fit(struct members *m) {
 /* ---- end --------------------------------------------------------------------------------------------------------- */
 
 void members_report_failures(const struct members *m, const char *fate) {
+  enum { SHOWN = 10 };
+  int64_t failed = 0;
   for (int64_t k = 0; k < m->count; k++)
-    if (m->members[k].status != DESCENT_OK)
+    if (m->members[k].status != DESCENT_OK && failed++ < SHOWN)
       fail(command, EXIT_DONE, "warning: %s %" PRId64 " is %s: %s", m->noun, k, fate, m->members[k].error);
+  if (failed > SHOWN)
+    fail(command, EXIT_DONE, "warning: %" PRId64 " more of the %" PRId64 " networks are %s", failed - SHOWN, m->count,
+         fate);
 }
 
 bool members_kept(const struct members *m, int64_t k) {
@@ -239,7 +246,7 @@ void members_print_end(const struct members *m) {
     ends[r->stop]++;
     trained++;
   }
-  printf("\ntrained %s networks, ", text_count(trained, text));
+  printf("\ntrained %s network%s, ", text_count(trained, text), trained == 1 ? "" : "s");
   if (fewest < most) printf("%s to ", text_count(fewest, text));
   printf("%s epoch%s", text_count(most, text), most == 1 ? "" : "s");
   printf(" (%s step%s in all)", text_count(steps, text), steps == 1 ? "" : "s");

@@ -53,19 +53,21 @@ static const struct setting training_rows[] = {
              "Minimum decrease of the loss that counts as an improvement", 0, 0, HUGE_VAL),
     ROW_TEXT("class-weights", "WEIGHTS", AT(class_weights),
              "balanced, one weight per class like 1,5, or by name like yes=5 (others: 1)", 0),
+    ROW_INTEGER("shuffle-seed", "N", AT(training.train.shuffle_seed),
+                "Seed of the shuffles, to give several networks their rows in the same order; 0: --seed", 0, 0, 9e18),
     ROW_REAL("label-smoothing", "X", AT(training.train.label_smoothing),
              "Fraction of each label spread over all classes", OPTION_OPEN_HIGH, 0, 1),
     ROW_HEADING("Several networks:"),
     ROW_INTEGER("ensemble", "K", AT(ensemble),
                 "Train K networks with different seeds, together, and save them as one model, which predicts the mean "
                 "of their probabilities or values",
-                OPTION_UNRECORDED, 1, 1e6),
+                OPTION_UNRECORDED, 1, 10000),
     ROW_TEXT("ensemble-shuffle", "own|shared", AT(ensemble_shuffle),
              "Whether each of them sees the rows in an order of its own, or all in the same order", OPTION_UNRECORDED),
     ROW_INTEGER("folds", "N", AT(folds),
                 "Cross-validate instead of saving a model: deal the rows into N folds, and measure each with a network "
                 "trained on the others; 0: no",
-                OPTION_UNRECORDED, 0, 1e6),
+                OPTION_UNRECORDED, 0, 10000),
     ROW_TEXT("out-of-fold", "FILE", AT(out_of_fold),
              "With --folds: write what each row is predicted by the network that was not trained on it, as CSV",
              OPTION_UNRECORDED),
@@ -130,7 +132,6 @@ static int parse(const struct command_syntax *syntax, int argc, char **argv, str
 }
 
 static int check_validation(struct train_values *v) {
-  v->out_given = v->out != default_out;
   v->validation_given = strcmp(v->validation, default_validation) != 0;
   char number[32];
   size_t length = strlen(v->validation);
@@ -167,9 +168,13 @@ static int check_kept(const struct train_values *v) {
   const struct {
     const char *option, *path;
     bool is_file; /* to write */
-  } files[] = {{"--out", v->out, true},       {"--log", v->log, true},
-               {"--report", v->report, true}, {"--tensorboard", v->tensorboard, false},
-               {"DATA", v->data_path, false}, {"--validation", v->validation_path, false},
+  } files[] = {{"--out", v->out, true},
+               {"--log", v->log, true},
+               {"--report", v->report, true},
+               {"--tensorboard", v->tensorboard, false},
+               {"--out-of-fold", v->out_of_fold, true},
+               {"DATA", v->data_path, false},
+               {"--validation", v->validation_path, false},
                {"--test", v->test, false}};
   char name[NAME_MAX + 1];
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
@@ -191,8 +196,10 @@ static int check_kept(const struct train_values *v) {
 static int check_different(const struct train_values *v) {
   const struct {
     const char *option, *path, *what;
-  } files[] = {
-      {"out", v->out, "the model file (--out)"}, {"log", v->log, "the log file (--log)"}, {"report", v->report, NULL}};
+  } files[] = {{"out", v->out, "the model file (--out)"},
+               {"log", v->log, "the log file (--log)"},
+               {"report", v->report, "the report (--report)"},
+               {"out-of-fold", v->out_of_fold, NULL}};
   char name[NAME_MAX + 1];
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
     if (!files[i].path) continue;
@@ -211,6 +218,7 @@ static int check_outputs(const struct train_values *v, const struct launcher *la
   const bool writes = launcher->rank == 0 || strcmp(v->ranks.ranks, "off") == 0;
   int code = EXIT_DONE;
   if (writes && ((code = check_output(v, "out", v->out, true)) != EXIT_DONE ||
+                 (code = check_output(v, "out-of-fold", v->out_of_fold, false)) != EXIT_DONE ||
                  (code = check_output(v, "log", v->log, false)) != EXIT_DONE))
     return code;
   return writes ? check_output(v, "report", v->report, false) : EXIT_DONE;
@@ -266,6 +274,7 @@ int train_options_read(int argc, char **argv, const struct launcher *launcher, s
   };
   int code = parse(&syntax, argc, argv, values, config);
   if (code != OPTIONS_CONTINUE) return code;
+  values->out_given = values->out != default_out;
   if ((code = training_choice_resolve(command, &values->training, &values->device)) != EXIT_DONE ||
       (code = rank_choice_check(command, launcher, &values->ranks, values->device.device)) != EXIT_DONE ||
       (code = checkpoint_choice_resolve(command, values)) != EXIT_DONE ||

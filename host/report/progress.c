@@ -228,7 +228,7 @@ static double mean_of(const struct sums *s) { return s->n ? s->sum / (double)s->
 
 static double deviation_of(const struct sums *s) {
   const double mean = mean_of(s), variance = s->squares / (double)s->n - mean * mean;
-  return s->n < 2 ? NAN : sqrt(variance > 0 ? variance : 0);
+  return s->n < 2 || !isfinite(variance) ? NAN : sqrt(variance > 0 ? variance : 0);
 }
 
 /* "3 of 8 networks: ..", of the first one with a warning; "" without one. */

@@ -81,6 +81,8 @@ struct World {
   descent_metrics metrics = {};
   descent_step_info info = {};
   descent_fit_result fitted = {};
+  descent_member member = descent_member_default();
+  descent_members_options together = descent_members_options_default();
   descent_bench_result bench = {};
   float values[16] = {0};
   descent_array X = descent_array_default(), y = X, outputs = X, dX = X;
@@ -102,6 +104,9 @@ struct World {
     streamed.target = "y";
     options.epochs = 1;
     options.batch_size = 4;
+    member.network = network.get();
+    member.training = data.get();
+    member.options = &options;
     shape.inputs = 2;
     shape.layers = 1;
     shape.widths = &width;
@@ -225,6 +230,7 @@ bool misuse(World &w, Argument<T> &argument, Misuse how, void **foreign) {
 bool says_nothing(const char *text) { return !text || !*text; }
 bool says_nothing(double value) { return std::isnan(value) || value == 0; }
 bool says_nothing(int64_t value) { return value == 0 || value == -1; }
+bool says_nothing(uint64_t value) { return value == 0; }
 bool says_nothing(int value) { return value == 0 || value == -1; }
 bool says_nothing(bool value) { return !value; }
 
@@ -309,6 +315,8 @@ const std::map<std::string, Case> &cases() {
       OPTIONS_CASE(descent_train_options, options),
       OPTIONS_CASE(descent_predict_options, predicting),
       OPTIONS_CASE(descent_source, stream),
+      OPTIONS_CASE(descent_member, member),
+      OPTIONS_CASE(descent_members_options, together),
       CASE(descent_set_progress, may_be_null(nullptr), may_be_null(nullptr)),
       OPTIONS_CASE(descent_preprocessing, preprocessing),
       CASE(descent_train_options_set, &w.options, "weight_decay", "0.1"),
@@ -466,6 +474,8 @@ const std::map<std::string, Case> &cases() {
       CASE(descent_trainer_restore, TRAINER, files().state.c_str()),
       CASE(descent_fit, NETWORK, DEVICE, DATA, may_be_null(DATA), &w.options, may_be_null(&w.fitted)),
       CASE(descent_fit_source, NETWORK, DEVICE, &w.stream, may_be_null(DATA), &w.options, may_be_null(&w.fitted)),
+      CASE(descent_member_seed, 1, 2),
+      CASE(descent_fit_members, DEVICE, &w.member, 1, may_be_null(&w.together)),
       CASE(descent_source_open, files().table.c_str(), &w.streamed, 2, &w.file),
       CASE(descent_source_close, may_be_null(&w.file)),
       // checking and measuring

@@ -126,6 +126,8 @@ int members_check_options(const struct train_values *v, const struct launcher *l
     return fail(command, EXIT_USAGE, "--ensemble-shuffle '%s': needs --ensemble", v->ensemble_shuffle);
   if (v->out_of_fold && !v->folds)
     return fail(command, EXIT_USAGE, "--out-of-fold '%s': needs --folds", v->out_of_fold);
+  if (v->out_of_fold && strcmp(v->out_of_fold, "-") == 0)
+    return fail(command, EXIT_USAGE, "--out-of-fold '-': must name a file: standard output has the measures");
   if (v->folds || v->ensemble > 1) code = check_company(v, option, launcher);
   if (code == EXIT_DONE && v->folds) code = check_folds(v);
   return code == EXIT_DONE ? check_folders(v) : code;

@@ -168,9 +168,13 @@ static int check_kept(const struct train_values *v) {
   const struct {
     const char *option, *path;
     bool is_file; /* to write */
-  } files[] = {{"--out", v->out, true},       {"--log", v->log, true},
-               {"--report", v->report, true}, {"--tensorboard", v->tensorboard, false},
-               {"DATA", v->data_path, false}, {"--validation", v->validation_path, false},
+  } files[] = {{"--out", v->out, true},
+               {"--log", v->log, true},
+               {"--report", v->report, true},
+               {"--tensorboard", v->tensorboard, false},
+               {"--out-of-fold", v->out_of_fold, true},
+               {"DATA", v->data_path, false},
+               {"--validation", v->validation_path, false},
                {"--test", v->test, false}};
   char name[NAME_MAX + 1];
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
@@ -192,8 +196,10 @@ static int check_kept(const struct train_values *v) {
 static int check_different(const struct train_values *v) {
   const struct {
     const char *option, *path, *what;
-  } files[] = {
-      {"out", v->out, "the model file (--out)"}, {"log", v->log, "the log file (--log)"}, {"report", v->report, NULL}};
+  } files[] = {{"out", v->out, "the model file (--out)"},
+               {"log", v->log, "the log file (--log)"},
+               {"report", v->report, "the report (--report)"},
+               {"out-of-fold", v->out_of_fold, NULL}};
   char name[NAME_MAX + 1];
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
     if (!files[i].path) continue;
@@ -212,6 +218,7 @@ static int check_outputs(const struct train_values *v, const struct launcher *la
   const bool writes = launcher->rank == 0 || strcmp(v->ranks.ranks, "off") == 0;
   int code = EXIT_DONE;
   if (writes && ((code = check_output(v, "out", v->out, true)) != EXIT_DONE ||
+                 (code = check_output(v, "out-of-fold", v->out_of_fold, false)) != EXIT_DONE ||
                  (code = check_output(v, "log", v->log, false)) != EXIT_DONE))
     return code;
   return writes ? check_output(v, "report", v->report, false) : EXIT_DONE;

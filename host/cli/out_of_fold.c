@@ -85,7 +85,7 @@ static bool write_rows(FILE *stream, const struct prediction_writer *writers, co
     if (p->fold[r] < 0)
       prediction_write_missing(&writers[0]);
     else
-      prediction_write_row(&writers[p->fold[r]], p->outputs + r * outputs);
+      prediction_write_row(&writers[p->fold[r]], p->outputs + r * outputs, NULL);
   }
   return !ferror(stream);
 }

@@ -15,7 +15,7 @@ static const char command[] = "descent predict";
 struct predict_values {
   const char *out, *output;
   double threshold;
-  bool guard_formulas;
+  bool std, guard_formulas;
   struct data_choice data;
   struct device_choice device;
 };
@@ -25,6 +25,8 @@ static const struct setting predict_rows[] = {
     ROW_HEADING("Prediction:"),
     ROW_TEXT("output", "KIND", AT(output),
              "all (classes and probabilities), classes, probabilities, or raw: values before the output function", 0),
+    ROW_FLAG("std", AT(std),
+             "Also write the standard deviation of each probability or value over the members of an ensemble", 0),
     ROW_REAL("threshold", "P", AT(threshold), "With two classes, predict the second one from this probability on", 0, 0,
              1),
     ROW_TEXT("out", "FILE", AT(out), "CSV file to write, - for standard output; an existing file is replaced", 0),
@@ -44,20 +46,28 @@ struct prediction {
   struct prediction_writer writer;
   bool open, said; /* said: progress is on the terminal */
   bool out_of_memory;
-  float *outputs; /* (capacity, outputs) as the writer takes them */
+  float *outputs;        /* (capacity, outputs) as the writer takes them */
+  float *means, *spread; /* (capacity, outputs) with --std, else NULL: of descent_predict_spread */
   int64_t capacity, rows, missing, unseen;
   descent_status status; /* of a prediction; OK */
   int error;             /* errno of a failed write, 0 */
 };
 
+static bool allocate(int64_t count, float **values) {
+  free(*values);
+  *values = calloc((size_t)count, sizeof **values);
+  return *values != NULL;
+}
+
 static bool reserve(struct prediction *p, int64_t rows) {
-  const int64_t outputs = descent_network_outputs(p->network);
-  int64_t values;
+  int64_t count;
   if (rows <= p->capacity) return true;
-  free(p->outputs);
-  p->outputs = __builtin_mul_overflow(rows, outputs, &values) ? NULL : calloc((size_t)values, sizeof *p->outputs);
-  p->capacity = p->outputs ? rows : 0;
-  return p->outputs != NULL;
+  p->capacity = 0;
+  if (__builtin_mul_overflow(rows, descent_network_outputs(p->network), &count)) return false;
+  if (!allocate(count, &p->outputs)) return false;
+  if (p->values->std && !(allocate(count, &p->means) && allocate(count, &p->spread))) return false;
+  p->capacity = rows;
+  return true;
 }
 
 static void note_block(struct prediction *p, const descent_dataset *block) {
@@ -65,6 +75,20 @@ static void note_block(struct prediction *p, const descent_dataset *block) {
   p->unseen += descent_dataset_unseen(block);
   if (p->rows == 0 && *descent_dataset_note(block))
     text_print(stderr, "%s: note: %s: %s\n", command, p->data, descent_dataset_note(block));
+}
+
+/* The spread is computed apart: probabilities come from raw outputs, beside which float32 loses small ones. */
+static descent_status predict_block(struct prediction *p, const descent_dataset *block) {
+  const descent_predict_options options = device_choice_predict_options(&p->values->device);
+  descent_status status = DESCENT_OK;
+  if (!p->predictor)
+    status = descent_predictor_create_with(p->network, p->device, &options, p->capacity, &p->predictor);
+  if (status == DESCENT_OK)
+    status = (p->writer.raw ? descent_predictor_run_raw_dataset : descent_predictor_run_dataset)(p->predictor, block,
+                                                                                                 p->outputs);
+  if (status == DESCENT_OK && p->spread)
+    status = descent_predict_spread(p->network, p->device, block, &options, p->means, p->spread);
+  return status;
 }
 
 /* Predicts and writes a block of rows; non-zero to stop. */
@@ -75,15 +99,11 @@ static int take_block(void *user, const descent_dataset *block) {
   p->out_of_memory = !reserve(p, rows);
   if (p->out_of_memory) return 1;
   note_block(p, block);
-  const descent_predict_options options = device_choice_predict_options(&p->values->device);
-  if (!p->predictor) p->status = descent_predictor_create_with(p->network, p->device, &options, rows, &p->predictor);
-  if (p->status != DESCENT_OK) return 1;
-  p->status = p->writer.raw ? descent_predictor_run_raw_dataset(p->predictor, block, p->outputs)
-                            : descent_predictor_run_dataset(p->predictor, block, p->outputs);
+  p->status = predict_block(p, block);
   if (p->status != DESCENT_OK) return 1;
   if (p->rows == 0) prediction_write_header(&p->writer); /* not before the first rows were found good */
   for (int64_t i = 0; i < rows && !ferror(p->output.stream); i++)
-    prediction_write_row(&p->writer, p->outputs + i * outputs);
+    prediction_write_row(&p->writer, p->outputs + i * outputs, p->spread ? p->spread + i * outputs : NULL);
   p->rows += rows;
   if (ferror(p->output.stream)) p->error = errno;
   if (p->output.stream != stdout && isatty(STDERR_FILENO) && p->rows > rows)
@@ -138,6 +158,22 @@ static int find_kind(const struct predict_values *v, enum prediction_kind *kind)
   return fail(command, EXIT_USAGE, "--output '%s': must be all, classes, probabilities or raw", v->output);
 }
 
+/* Whether the options fit the model. */
+static int check_model(const struct prediction *p) {
+  const enum prediction_kind kind = p->writer.kind;
+  const struct predict_values *v = p->values;
+  const int64_t classes = descent_network_classes(p->network);
+  if (classes == 0 && (kind == PREDICTION_CLASSES || kind == PREDICTION_PROBABILITIES))
+    return fail(command, EXIT_USAGE, "--output %s: the model predicts values, not classes", v->output);
+  if (classes != 2 && v->threshold != 0.5)
+    return fail(command, EXIT_USAGE, "--threshold: only for models with two classes");
+  if (v->std && (kind == PREDICTION_CLASSES || kind == PREDICTION_RAW))
+    return fail(command, EXIT_USAGE, "--std: is of probabilities or values: omit it with --output %s", v->output);
+  if (v->std && descent_network_members(p->network) == 1)
+    return fail(command, EXIT_USAGE, "--std: the model is a single network: train with --ensemble, or omit --std");
+  return EXIT_DONE;
+}
+
 static int predict(void *values, const struct arguments *arguments) {
   const struct predict_values *v = values;
   const char *model = arguments->values[0], *data = arguments->values[1];
@@ -153,17 +189,17 @@ static int predict(void *values, const struct arguments *arguments) {
   if (!output_possible(v->out)) return fail(command, EXIT_RUN, "%s: cannot write: %s", v->out, strerror(errno));
   descent_status status = descent_network_load(model, &p.network);
   if (status != DESCENT_OK) return fail_status(command, status);
-  const int64_t classes = descent_network_classes(p.network);
-  if (!prediction_open(&p.writer, p.network, kind, v->threshold, v->guard_formulas))
+  const bool opened = prediction_open(&p.writer, p.network, kind, v->threshold, v->guard_formulas);
+  p.writer.spread = v->std;
+  if (!opened)
     code = fail(command, EXIT_RUN, "out of memory");
-  else if (classes == 0 && (kind == PREDICTION_CLASSES || kind == PREDICTION_PROBABILITIES))
-    code = fail(command, EXIT_USAGE, "--output %s: the model predicts values, not classes", v->output);
-  else if (classes != 2 && v->threshold != 0.5)
-    code = fail(command, EXIT_USAGE, "--threshold: only for models with two classes");
-  else if ((code = device_choice_open(command, &v->device, &p.device)) == EXIT_DONE)
+  else if ((code = check_model(&p)) == EXIT_DONE &&
+           (code = device_choice_open(command, &v->device, &p.device)) == EXIT_DONE)
     code = stream(&p);
   if (p.open && p.output.stream != stdout) output_abandon(&p.output);
   free(p.outputs);
+  free(p.means);
+  free(p.spread);
   prediction_close(&p.writer);
   descent_predictor_free(p.predictor);
   descent_device_close(p.device);

@@ -45,26 +45,41 @@ static const char *class_name(const descent_network *network, int64_t k, char in
   return index;
 }
 
-void prediction_write_header(const struct prediction_writer *p) {
+/* The names of a column for each target, each after a comma unless it is the first of all. */
+static void write_target_names(const struct prediction_writer *p, const char *word, const char *separator) {
   char index[24];
+  const int64_t outputs = descent_network_outputs(p->network);
+  for (int64_t k = 0; k < outputs; k++, separator = ",") {
+    const char *target = outputs > 1 ? descent_network_target_name(p->network, k) : NULL;
+    char before[32];
+    fputs(separator, p->stream);
+    snprintf(before, sizeof before, "%s%s", word, outputs > 1 && (k || target) ? "_" : "");
+    if (!target) snprintf(index, sizeof index, "%" PRId64, k);
+    write_cell(p, before, target ? target : outputs > 1 && k ? index : "");
+  }
+}
+
+/* The same for each class. */
+static void write_class_names(const struct prediction_writer *p, const char *before, const char *separator) {
+  char index[24];
+  for (int64_t k = 0; k < descent_network_classes(p->network); k++, separator = ",") {
+    fputs(separator, p->stream);
+    write_cell(p, before, class_name(p->network, k, index));
+  }
+}
+
+void prediction_write_header(const struct prediction_writer *p) {
   FILE *out = p->stream;
-  const char *word = p->kind == PREDICTION_RAW ? "raw" : "prediction", *separator = "";
-  const int64_t outputs = descent_network_outputs(p->network), classes = descent_network_classes(p->network);
-  if (classes == 0 || (classes == 2 && p->kind == PREDICTION_RAW)) {
-    for (int64_t k = 0; k < outputs; k++, separator = ",") {
-      const char *target = outputs > 1 ? descent_network_target_name(p->network, k) : NULL;
-      char before[32];
-      fputs(separator, out);
-      snprintf(before, sizeof before, "%s%s", word, outputs > 1 && (k || target) ? "_" : "");
-      if (!target) snprintf(index, sizeof index, "%" PRId64, k);
-      write_cell(p, before, target ? target : outputs > 1 && k ? index : "");
-    }
+  const bool raw = p->kind == PREDICTION_RAW;
+  const int64_t classes = descent_network_classes(p->network);
+  if (classes == 0 || (classes == 2 && raw)) {
+    write_target_names(p, raw ? "raw" : "prediction", "");
+    if (p->spread) write_target_names(p, "std", ",");
   } else {
-    if (p->kind == PREDICTION_ALL || p->kind == PREDICTION_CLASSES) fputs(word, out), separator = ",";
-    for (int64_t k = 0; k < classes && p->kind != PREDICTION_CLASSES; k++, separator = ",") {
-      fputs(separator, out);
-      write_cell(p, p->kind == PREDICTION_RAW ? "raw_" : "probability_", class_name(p->network, k, index));
-    }
+    const bool named = p->kind == PREDICTION_ALL || p->kind == PREDICTION_CLASSES;
+    if (named) fputs("prediction", out);
+    if (p->kind != PREDICTION_CLASSES) write_class_names(p, raw ? "raw_" : "probability_", named ? "," : "");
+    if (p->spread) write_class_names(p, "std_", ",");
   }
   fputc('\n', out);
 }
@@ -94,7 +109,14 @@ static void write_value(const struct prediction_writer *p, int64_t k, double giv
   fprintf(p->stream, "%.*g", digits < DOUBLE ? digits : DOUBLE, value);
 }
 
-void prediction_write_row(const struct prediction_writer *p, const float *values) {
+/* The probabilities of two classes, which come from one output, differ by the same. */
+static void write_spread(const struct prediction_writer *p, const float *spread) {
+  const int64_t outputs = descent_network_outputs(p->network), classes = descent_network_classes(p->network);
+  for (int64_t k = 0; k < (classes ? classes : outputs); k++)
+    fprintf(p->stream, ",%.9g", (double)spread[outputs == 1 ? 0 : k]);
+}
+
+void prediction_write_row(const struct prediction_writer *p, const float *values, const float *spread) {
   char index[24];
   FILE *out = p->stream;
   const int64_t outputs = descent_network_outputs(p->network), classes = descent_network_classes(p->network);
@@ -116,6 +138,7 @@ void prediction_write_row(const struct prediction_writer *p, const float *values
     probabilities_from_logits(values, outputs, p->probabilities);
     for (int64_t k = 0; k < classes; k++, separator = ",") fprintf(out, "%s%.9g", separator, p->probabilities[k]);
   }
+  if (spread) write_spread(p, spread);
   fputc('\n', out);
 }
 

@@ -14,6 +14,7 @@ struct prediction_writer {
   enum prediction_kind kind;
   double threshold; /* from which probability on the second of two classes is predicted */
   bool guard_formulas;
+  bool spread;           /* columns of standard deviations follow; set by the caller */
   bool terminal;         /* the stream is one, so names are shown escaped; set by the caller */
   bool far;              /* the targets, for their spread, so that the float32 of descent_predict is too coarse */
   bool raw;              /* rows are taken as descent_predict_raw gives them, else as descent_predict does */
@@ -26,8 +27,8 @@ bool prediction_open(struct prediction_writer *writer, const descent_network *ne
 void prediction_close(struct prediction_writer *writer);
 
 void prediction_write_header(const struct prediction_writer *writer);
-/* values (outputs) of one row. */
-void prediction_write_row(const struct prediction_writer *writer, const float *values);
+/* values (outputs) of one row, and its standard deviations (outputs), or NULL without them. */
+void prediction_write_row(const struct prediction_writer *writer, const float *values, const float *spread);
 /* Empty cells, for a row without a prediction. */
 void prediction_write_missing(const struct prediction_writer *writer);
 

@@ -290,6 +290,7 @@ descent_status descent_bench_predict_with(const descent_network *network, descen
   struct subject subject = {.rows = rows};
   descent_status status;
   TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(network_check_plain(network, "network"));
   TRY(device_check(device, "device"));
   TRY(argument_check(result, "result"));
   const int64_t most = program_evaluation_block(network, device, INT64_MAX);

@@ -249,9 +249,11 @@ TEST_F(Export, CSourceOfAnEnsembleSaysWhatTheEnsembleSays) {
       SCOPED_TRACE(std::string(descent_activation_name(activation)) + ", " + descent_loss_name(loss) + ", " +
                    descent_normalize_name(normalize));
       const Network network = MakeEnsemble(activation, loss, normalize, members[number % 3], number % 2 == 0);
-      const std::string path = Path("ensemble" + std::to_string(number++) + ".c");
+      const std::string name = "ensemble" + std::to_string(number++) + ".c", path = Path(name);
       ASSERT_EQ(descent_network_export(network.get(), DESCENT_EXPORT_FORMAT_C, path.c_str()), DESCENT_OK)
           << descent_last_error();
+      // The inputs, and twice the widest layer.
+      EXPECT_NE(ReadText(name).find(" uses " + std::to_string(4 * (5 + 2 * 7)) + " bytes of stack"), std::string::npos);
       std::vector<float> X;
       const Dataset rows = DrawRows(network.get(), &X);
       EXPECT_LE(WorstShare(path, network.get(), device.get(), rows.get()), 1);

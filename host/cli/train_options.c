@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/members.h"
 #include "cli/output.h"
 #include "cli/place.h"
 #include "cli/train.h"
@@ -63,7 +62,7 @@ static const struct setting training_rows[] = {
                 "of their probabilities or values",
                 OPTION_UNRECORDED, 1, 10000),
     ROW_TEXT("ensemble-shuffle", "own|shared", AT(ensemble_shuffle),
-             "Whether each of them sees the rows in an order of its own, or all in the same order", OPTION_UNRECORDED),
+             "own: each network sees the rows in another order; shared: all in the same order", OPTION_UNRECORDED),
     ROW_INTEGER("folds", "N", AT(folds),
                 "Cross-validate instead of saving a model: deal the rows into N folds, and measure each with a network "
                 "trained on the others; 0: no",
@@ -285,9 +284,9 @@ int train_options_read(int argc, char **argv, const struct launcher *launcher, s
   if ((code = training_choice_resolve(command, &values->training, &values->device)) != EXIT_DONE ||
       (code = rank_choice_check(command, launcher, &values->ranks, values->device.device)) != EXIT_DONE ||
       (code = checkpoint_choice_resolve(command, values)) != EXIT_DONE ||
-      (code = members_check_options(values, launcher)) != EXIT_DONE || (code = check_validation(values)) != EXIT_DONE ||
-      (code = check_kept(values)) != EXIT_DONE || (code = check_different(values)) != EXIT_DONE ||
-      (code = check_outputs(values, launcher)) != EXIT_DONE)
+      (code = members_choice_check(command, values, launcher)) != EXIT_DONE ||
+      (code = check_validation(values)) != EXIT_DONE || (code = check_kept(values)) != EXIT_DONE ||
+      (code = check_different(values)) != EXIT_DONE || (code = check_outputs(values, launcher)) != EXIT_DONE)
     return code;
   *record = options_record(&syntax);
   return *record ? OPTIONS_CONTINUE : fail(command, EXIT_RUN, "out of memory");

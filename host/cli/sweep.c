@@ -31,7 +31,8 @@ static int open_data(struct sweep *sweep) {
   sweep->shared.values.quiet = sweep->options.quiet;
   sweep->shared.record = sweep->trials.trials[0].record;
   sweep->shared.job = (struct job){NULL, 0, 1, 0, false};
-  return training_open(&sweep->shared);
+  sweep_keep_messages();
+  return sweep_print_message(command, training_open(&sweep->shared));
 }
 
 static int check_measure(const struct sweep *sweep) {

@@ -43,6 +43,10 @@ void sweep_options_clear(struct sweep_options *options);
 const char *sweep_measure_title(enum sweep_measure measure, bool validation);
 bool sweep_measure_is_better(enum sweep_measure measure, double a, double b); /* NaN is the worst */
 
+/* Between these calls train's refusals are kept; the last is then printed as the sweep's. Returns `code`. */
+void sweep_keep_messages(void);
+int sweep_print_message(const char *command, int code);
+
 /* ---- trials ------------------------------------------------------------------------------------------------------ */
 
 #define SWEEP_STATUS_MAP(ENTRY)                                      \

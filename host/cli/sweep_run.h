@@ -75,8 +75,6 @@ extern const char sweep_command[]; /* "descent sweep", in messages */
 
 /* Whether it has to end: a signal came or something failed. */
 bool sweep_stopping(const struct sweep *sweep);
-/* The network of a trial as train makes it; EXIT_DONE or the exit code. */
-int sweep_trial_network(const struct sweep *sweep, struct sweep_trial *trial);
 /* Makes each trial's network once, and checks its options; EXIT_DONE or the exit code. */
 int sweep_check(struct sweep *sweep);
 /* Trains all open trials, and saves the best model after each wave; EXIT_DONE or the exit code. */

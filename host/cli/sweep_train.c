@@ -271,7 +271,8 @@ static int train_wave(struct sweep *sweep, int64_t *most, int64_t *taken) {
     else if (status == DESCENT_ERROR_MEMORY && wave.n > 1 && sweep->options.search != SWEEP_HALVING)
       *most = wave.n / 2;
     else if (status == DESCENT_ERROR_MEMORY && wave.n > 1)
-      code = fail(command, EXIT_RUN, "%s; halving trains all trials together: use fewer --trials", descent_last_error());
+      code =
+          fail(command, EXIT_RUN, "%s; halving trains all trials together: use fewer --trials", descent_last_error());
     else
       code = fail_status(command, status);
   }

@@ -151,12 +151,10 @@ static void print_interruption(const struct sweep *sweep) {
     printf("stopped; without --log, nothing was recorded to continue from\n");
 }
 
-/* No trial has a result: the exit code of the first. */
-static int all_failed(const struct sweep *sweep) {
+/* No trial has a result. */
+static int all_diverged(const struct sweep *sweep) {
   const struct sweep_trial *first = &sweep->trials.trials[0];
-  if (first->status == SWEEP_TRIAL_OPEN) return EXIT_DONE;
-  return fail(command, exit_of(first->failure ? first->failure : DESCENT_ERROR_DIVERGED),
-              "no trial has a result; trial 1: %s", first->error ? first->error : sweep_status_names[first->status]);
+  return fail(command, EXIT_DIVERGED, "all trials have diverged; trial 1: %s", first->error ? first->error : "");
 }
 
 /* As train measures its model, which is the one that --out holds. */
@@ -188,7 +186,7 @@ static int measure_best(const struct sweep *sweep) {
 
 static int finish(struct sweep *sweep) {
   struct sweep_trial *best = sweep_trials_best(&sweep->trials, sweep->options.measure);
-  if (!best && !interrupt_signal()) return all_failed(sweep);
+  if (!best && !interrupt_signal()) return all_diverged(sweep);
   int code = EXIT_DONE;
   if (best && !interrupt_signal()) code = sweep_save_best(sweep, best);
   sweep_table_close(&sweep->table);

@@ -54,8 +54,7 @@ int sweep_print_message(const char *command, int code);
   ENTRY(DONE, "done")           /* all epochs */                     \
   ENTRY(EARLY, "stopped early") /* by --patience */                  \
   ENTRY(DROPPED, "dropped")     /* by successive halving */          \
-  ENTRY(DIVERGED, "diverged")                                        \
-  ENTRY(FAILED, "failed")
+  ENTRY(DIVERGED, "diverged")
 enum sweep_status {
 #define ENTRY(name, text) SWEEP_TRIAL_##name,
   SWEEP_STATUS_MAP(ENTRY)
@@ -81,8 +80,7 @@ struct sweep_trial {
   /* What came of it: */
   enum sweep_status status;
   bool recorded; /* in the file of trials */
-  char *error;   /* of a divergence or a failure, or NULL */
-  descent_status failure;
+  char *error;   /* of a divergence, or NULL */
   int64_t epochs, best_epoch;
   double objective; /* NaN: none */
   double seconds;

@@ -203,20 +203,31 @@ static int fill(struct wave *wave, int64_t most) {
   return EXIT_DONE;
 }
 
-/* What came of a member. A trial that a signal ended stays open. */
+/* What came of a member. A trial that a signal ended stays open, and so does one that failed for what is no property of
+ * its configuration. */
 static void take_result(struct sweep *sweep, struct sweep_trial *t, const descent_member *m) {
   if (t->status == SWEEP_TRIAL_DROPPED) return;
-  if (m->status == DESCENT_OK) {
-    if (m->result.stop == DESCENT_STOP_CALLBACK) return;
+  if (m->status == DESCENT_ERROR_DIVERGED) {
+    t->status = SWEEP_TRIAL_DIVERGED;
+    t->error = strdup(m->error);
+  } else if (m->status == DESCENT_OK && m->result.stop != DESCENT_STOP_CALLBACK) {
     t->status = m->result.stop == DESCENT_STOP_EARLY ? SWEEP_TRIAL_EARLY : SWEEP_TRIAL_DONE;
     t->best_epoch = m->result.best_epoch;
     t->seconds = m->result.seconds;
   } else {
-    t->status = m->status == DESCENT_ERROR_DIVERGED ? SWEEP_TRIAL_DIVERGED : SWEEP_TRIAL_FAILED;
-    t->failure = m->status;
-    t->error = strdup(m->error);
+    return;
   }
   sweep->failed = !sweep_record_trial(sweep, t) || sweep->failed;
+}
+
+/* A failure that ends the sweep. */
+static int check_results(const struct wave *wave) {
+  for (int64_t k = 0; k < wave->n; k++) {
+    const descent_status status = wave->members[k].status;
+    if (status != DESCENT_OK && status != DESCENT_ERROR_DIVERGED)
+      return fail(command, exit_of(status), "trial %" PRId64 ": %s", wave->trials[k]->number, wave->members[k].error);
+  }
+  return EXIT_DONE;
 }
 
 static void say_wave(struct sweep *sweep, const struct sweep_trial *best) {
@@ -253,8 +264,9 @@ static int take_results(struct wave *wave) {
   struct sweep *sweep = wave->sweep;
   for (int64_t k = 0; k < wave->n; k++) take_result(sweep, wave->trials[k], &wave->members[k]);
   struct sweep_trial *best = sweep_trials_best(&sweep->trials, sweep->options.measure);
-  if (!sweep_stopping(sweep)) say_wave(sweep, best);
-  return best && best->network ? sweep_save_best(sweep, best) : EXIT_DONE;
+  int code = best && best->network ? sweep_save_best(sweep, best) : EXIT_DONE;
+  if (!sweep_stopping(sweep) && code == EXIT_DONE) say_wave(sweep, best);
+  return code == EXIT_DONE ? check_results(wave) : code;
 }
 
 /* Trains a wave of open trials, at most `*most`. Where they do not fit into memory together, `*most` is halved and nothing

@@ -275,7 +275,6 @@ static int class_of(const struct sweep_trial *t) {
     case SWEEP_TRIAL_OPEN:
     case SWEEP_TRIAL_DROPPED: return 1;
     case SWEEP_TRIAL_DIVERGED:
-    case SWEEP_TRIAL_FAILED:
     case SWEEP_STATUSES: break;
   }
   return 2;

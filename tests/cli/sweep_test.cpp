@@ -254,7 +254,7 @@ TEST(Sweep, ADivergedTrialIsNeverTheBest) {
   const Result none =
       folder.run(sweep + Arguments{"--search", "grid", "--lr", "1e30;1e29", "--quiet", "--out", "none"});
   EXPECT_EQ(none.code, 5);
-  expect_contains(none.err, "descent sweep: no trial has a result; trial 1: training diverged at step ");
+  expect_contains(none.err, "descent sweep: all trials have diverged; trial 1: training diverged at step ");
   EXPECT_FALSE(folder.has("none"));
 }
 

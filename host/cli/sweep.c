@@ -121,27 +121,34 @@ static void print_plan(const struct sweep *sweep) {
 
 /* ---- results ------------------------------------------------------------------------------------------------------ */
 
-static void print_end(const struct sweep *sweep, const struct sweep_trial *best) {
+static int print_end(const struct sweep *sweep, const struct sweep_trial *best) {
   enum { SHOWN = 10, WIDEST = 1000 };
   const struct sweep_options *o = &sweep->options;
   char value[TEXT_SIZE], which[1024];
-  char *line = sweep_trial_command(o, best);
   const bool validation = sweep->shared.rows.validation != NULL;
-  sweep_table_write(sweep, stdout, SHOWN, terminal_is_live(stdout) ? terminal_columns(stdout) - 1 : WIDEST);
+  const int columns = terminal_is_live(stdout) ? terminal_columns(stdout) - 1 : WIDEST;
+  char *line = sweep_trial_command(o, best);
+  if (!line || !sweep_table_write(sweep, stdout, SHOWN, columns)) {
+    free(line);
+    return fail(command, EXIT_RUN, "out of memory");
+  }
   sweep_trial_describe(o, best, which, sizeof which);
   text_print(stdout, "\nbest trial %" PRId64 ": %s\n", best->number, which);
   printf("%s %s", sweep_measure_title(o->measure, validation), text_loss(best->objective, value));
   if (best->best_epoch && validation) printf(" at epoch %" PRId64, best->best_epoch);
   printf(" of %" PRId64 "\n", best->epochs);
   text_print(stdout, "model saved to %s\n", o->out);
-  puts(best->status == SWEEP_TRIAL_DROPPED ? "its options:" : "trained alone by:");
-  if (line) text_print(stdout, "  %s\n", line);
+  puts(best->status == SWEEP_TRIAL_DROPPED ? "it was dropped; trained alone to its end by:" : "trained alone by:");
+  text_print(stdout, "  %s\n", line);
   free(line);
+  return EXIT_DONE;
 }
 
 /* How to continue after a signal. */
 static void print_interruption(const struct sweep *sweep) {
   const int64_t recorded = count_recorded(sweep);
+  if (sweep->saved)
+    text_print(stdout, "the best so far is trial %" PRId64 ", saved to %s\n", sweep->saved->number, sweep->options.out);
   if (sweep->record.path)
     text_print(stdout,
                "stopped; %" PRId64 " of %" PRId64
@@ -192,7 +199,7 @@ static int finish(struct sweep *sweep) {
   sweep_table_close(&sweep->table);
   if (code != EXIT_DONE) return code;
   if (best && !interrupt_signal()) code = measure_best(sweep);
-  if (code == EXIT_DONE && best && !interrupt_signal()) print_end(sweep, best);
+  if (code == EXIT_DONE && best && !interrupt_signal()) code = print_end(sweep, best);
   if (interrupt_signal()) print_interruption(sweep);
   return code == EXIT_DONE && best ? sweep_report(sweep, best) : code;
 }

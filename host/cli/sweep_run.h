@@ -55,8 +55,8 @@ void sweep_table_epoch(struct sweep *sweep, int64_t epoch, int64_t epochs, int64
 void sweep_table_say(struct sweep *sweep, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Removes the live table. */
 void sweep_table_close(struct sweep_table *table);
-/* The best trials as a table of at most `columns`, a line for each. */
-void sweep_table_write(const struct sweep *sweep, FILE *out, int64_t most, int columns);
+/* The best trials as a table of at most `columns`, a line for each; false when memory ran out. There is a best one. */
+bool sweep_table_write(const struct sweep *sweep, FILE *out, int64_t most, int columns);
 
 /* ---- everything -------------------------------------------------------------------------------------------------- */
 

@@ -118,8 +118,8 @@ static int write_table(const struct sweep *sweep, FILE *out, int64_t most, int c
   return lines;
 }
 
-void sweep_table_write(const struct sweep *sweep, FILE *out, int64_t most, int columns) {
-  write_table(sweep, out, most, columns, "\n");
+bool sweep_table_write(const struct sweep *sweep, FILE *out, int64_t most, int columns) {
+  return write_table(sweep, out, most, columns, "\n") > 0;
 }
 
 /* ---- on a terminal ------------------------------------------------------------------------------------------------ */

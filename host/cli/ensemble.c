@@ -1,4 +1,4 @@
-/* `descent train --ensemble`: members with seeds of their own, joined in one model. */
+/* `descent train --ensemble`: members with different seeds, joined in one model. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

@@ -5,6 +5,7 @@
 
 #include "cli/interrupt.h"
 #include "cli/members.h"
+#include "cli/out_of_fold.h"
 #include "cli/results.h"
 #include "report/text.h"
 
@@ -68,6 +69,8 @@ static int finish(struct folds *f) {
   if (!interrupt_signal()) code = measure(f, &table);
   if (code == EXIT_DONE && !interrupt_signal()) measures_print(stdout, &table, SUMMARY_ROWS);
   measures_clear(&table);
+  if (code == EXIT_DONE && f->training->values.out_of_fold && !interrupt_signal())
+    code = out_of_fold_write(&f->m, f->rows, f->networks);
   members_print_end(&f->m);
   if (!interrupt_signal()) puts("no model was saved: the same command without --folds trains one on all rows");
   return code;

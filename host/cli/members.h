@@ -5,9 +5,6 @@
 #include "cli/run.h"
 #include "report/measures.h"
 
-/* What speaks against the options --ensemble and --folds, which are given; EXIT_DONE or the exit code. */
-int members_check_options(const struct train_values *values, const struct launcher *launcher);
-
 enum { MEMBERS_DRAWN = 8 }; /* in a report, as many as a chart has colors */
 
 struct members {
@@ -22,7 +19,7 @@ struct members {
   double seconds;          /* that the training took */
 };
 
-/* Room for `count` networks, each with the training's options and places of its own for what it writes. */
+/* Room for `count` networks, each with the training's options and separate places for what it writes. */
 int members_open(struct members *m, const struct training *training, const char *noun, int64_t count);
 void members_close(struct members *m);
 

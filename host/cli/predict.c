@@ -1,7 +1,5 @@
 /* `descent predict MODEL DATA`: predictions as CSV, one line per row of DATA in its order. */
 #include <errno.h>
-#include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,17 +7,15 @@
 #include "cli/cli.h"
 #include "cli/output.h"
 #include "cli/place.h"
-#include "report/probability.h"
+#include "cli/prediction.h"
 #include "report/text.h"
 
 static const char command[] = "descent predict";
 
-enum kind { KIND_ALL, KIND_CLASSES, KIND_PROBABILITIES, KIND_RAW };
-
 struct predict_values {
   const char *out, *output;
   double threshold;
-  bool guard_formulas;
+  bool std, guard_formulas;
   struct data_choice data;
   struct device_choice device;
 };
@@ -29,6 +25,8 @@ static const struct setting predict_rows[] = {
     ROW_HEADING("Prediction:"),
     ROW_TEXT("output", "KIND", AT(output),
              "all (classes and probabilities), classes, probabilities, or raw: values before the output function", 0),
+    ROW_FLAG("std", AT(std),
+             "Also write the standard deviation of each probability or value over the members of an ensemble", 0),
     ROW_REAL("threshold", "P", AT(threshold), "With two classes, predict the second one from this probability on", 0, 0,
              1),
     ROW_TEXT("out", "FILE", AT(out), "CSV file to write, - for standard output; an existing file is replaced", 0),
@@ -40,141 +38,36 @@ static const struct setting predict_rows[] = {
 
 struct prediction {
   const struct predict_values *values;
-  enum kind kind;
   const char *data;
   descent_network *network;
   descent_device *device;
   descent_predictor *predictor; /* from the first block on, which is the largest */
   struct output_file output;
-  bool terminal;   /* the output is one, so names are shown escaped */
-  bool far;        /* see targets_are_far */
+  struct prediction_writer writer;
   bool open, said; /* said: progress is on the terminal */
   bool out_of_memory;
-  float *outputs;        /* (capacity, outputs): logits of classifiers, else what the kind asks for */
-  double *probabilities; /* (classes) of a row */
+  float *outputs;        /* (capacity, outputs) as the writer takes them */
+  float *means, *spread; /* (capacity, outputs) with --std, else NULL: of descent_predict_spread */
   int64_t capacity, rows, missing, unseen;
   descent_status status; /* of a prediction; OK */
   int error;             /* errno of a failed write, 0 */
 };
 
-/* Would a spreadsheet compute a cell of this text? Not that of a number, whatever its sign. */
-static bool is_formula(const char *text) {
-  double value;
-  return *text && strchr("=+-@\t\r\n", *text) && !option_real(text, &value);
-}
-
-static void write_piece(const struct prediction *p, const char *text, size_t length) {
-  if (p->terminal)
-    text_write(p->output.stream, text, length);
-  else
-    fwrite(text, 1, length, p->output.stream);
-}
-
-/* One CSV cell made of two texts, quoted when RFC 4180 asks for it. */
-static void write_cell(const struct prediction *p, const char *before, const char *text) {
-  FILE *out = p->output.stream;
-  const bool quoted = strpbrk(text, ",\"\r\n");
-  if (quoted) fputc('"', out);
-  if (p->values->guard_formulas && !*before && is_formula(text)) fputc('\'', out);
-  fputs(before, out);
-  for (const char *quote; (quote = strchr(text, '"')); text = quote + 1) {
-    write_piece(p, text, (size_t)(quote + 1 - text));
-    fputc('"', out);
-  }
-  write_piece(p, text, strlen(text));
-  if (quoted) fputc('"', out);
-}
-
-static const char *class_name(const descent_network *network, int64_t k, char index[24]) {
-  const char *name = descent_network_class_name(network, k);
-  if (name) return name;
-  snprintf(index, 24, "%" PRId64, k);
-  return index;
-}
-
-static void write_header(const struct prediction *p) {
-  char index[24];
-  FILE *out = p->output.stream;
-  const char *word = p->kind == KIND_RAW ? "raw" : "prediction", *separator = "";
-  const int64_t outputs = descent_network_outputs(p->network), classes = descent_network_classes(p->network);
-  if (classes == 0 || (classes == 2 && p->kind == KIND_RAW)) {
-    for (int64_t k = 0; k < outputs; k++, separator = ",") {
-      const char *target = outputs > 1 ? descent_network_target_name(p->network, k) : NULL;
-      char before[32];
-      fputs(separator, out);
-      snprintf(before, sizeof before, "%s%s", word, outputs > 1 && (k || target) ? "_" : "");
-      if (!target) snprintf(index, sizeof index, "%" PRId64, k);
-      write_cell(p, before, target ? target : outputs > 1 && k ? index : "");
-    }
-  } else {
-    if (p->kind == KIND_ALL || p->kind == KIND_CLASSES) fputs(word, out), separator = ",";
-    for (int64_t k = 0; k < classes && p->kind != KIND_CLASSES; k++, separator = ",") {
-      fputs(separator, out);
-      write_cell(p, p->kind == KIND_RAW ? "raw_" : "probability_", class_name(p->network, k, index));
-    }
-  }
-  fputc('\n', out);
-}
-
-/* Whether the targets are far from 0 for their spread, so that the float32 of descent_predict is too coarse for them. */
-static bool targets_are_far(const descent_network *network) {
-  for (int64_t k = 0; descent_network_classes(network) == 0 && k < descent_network_outputs(network); k++) {
-    double shift, scale;
-    descent_network_target_scaling(network, k, &shift, &scale);
-    if (fabs(shift) > 256 * scale) return true;
-  }
-  return false;
-}
-
-/* The value of a target, or if they are far its raw output, with as many digits as float32 gives that. */
-static void write_value(const struct prediction *p, int64_t k, double given) {
-  enum { FLOAT = 9, DOUBLE = 17 }; /* digits */
-  double shift = 0, scale = 1, value = given;
-  int digits = FLOAT;
-  if (p->far) {
-    descent_network_target_scaling(p->network, k, &shift, &scale);
-    value = shift + scale * given;
-    const double unit = fmax(fabs(scale), fabs(scale * given));
-    if (fabs(value) > unit) digits += (int)log10(fabs(value) / unit);
-  }
-  if (fabs(value) >= 1e9 && fabs(value) < 1e15) digits = (int)fmax(digits, floor(log10(fabs(value))) + 1);
-  fprintf(p->output.stream, "%.*g", digits < DOUBLE ? digits : DOUBLE, value);
-}
-
-/* One row of logits, of raw outputs or of values. */
-static void write_row(const struct prediction *p, const float *values) {
-  char index[24];
-  FILE *out = p->output.stream;
-  const int64_t outputs = descent_network_outputs(p->network), classes = descent_network_classes(p->network);
-  const bool numbers = classes == 0 || p->kind == KIND_RAW;
-  const char *separator = "";
-  if (!numbers && p->kind != KIND_PROBABILITIES) {
-    write_cell(p, "", class_name(p->network, predicted_class(values, outputs, p->values->threshold), index));
-    separator = ",";
-  }
-  if (numbers) {
-    for (int64_t k = 0; k < outputs; k++, separator = ",") {
-      fputs(separator, out);
-      if (p->kind == KIND_RAW)
-        fprintf(out, "%.9g", (double)values[k]);
-      else
-        write_value(p, k, (double)values[k]);
-    }
-  } else if (p->kind != KIND_CLASSES) {
-    probabilities_from_logits(values, outputs, p->probabilities);
-    for (int64_t k = 0; k < classes; k++, separator = ",") fprintf(out, "%s%.9g", separator, p->probabilities[k]);
-  }
-  fputc('\n', out);
+static bool allocate(int64_t count, float **values) {
+  free(*values);
+  *values = calloc((size_t)count, sizeof **values);
+  return *values != NULL;
 }
 
 static bool reserve(struct prediction *p, int64_t rows) {
-  const int64_t outputs = descent_network_outputs(p->network);
-  int64_t values;
+  int64_t count;
   if (rows <= p->capacity) return true;
-  free(p->outputs);
-  p->outputs = __builtin_mul_overflow(rows, outputs, &values) ? NULL : calloc((size_t)values, sizeof *p->outputs);
-  p->capacity = p->outputs ? rows : 0;
-  return p->outputs != NULL;
+  p->capacity = 0;
+  if (__builtin_mul_overflow(rows, descent_network_outputs(p->network), &count)) return false;
+  if (!allocate(count, &p->outputs)) return false;
+  if (p->values->std && !(allocate(count, &p->means) && allocate(count, &p->spread))) return false;
+  p->capacity = rows;
+  return true;
 }
 
 static void note_block(struct prediction *p, const descent_dataset *block) {
@@ -182,6 +75,20 @@ static void note_block(struct prediction *p, const descent_dataset *block) {
   p->unseen += descent_dataset_unseen(block);
   if (p->rows == 0 && *descent_dataset_note(block))
     text_print(stderr, "%s: note: %s: %s\n", command, p->data, descent_dataset_note(block));
+}
+
+/* The spread is computed apart: probabilities come from raw outputs, beside which float32 loses small ones. */
+static descent_status predict_block(struct prediction *p, const descent_dataset *block) {
+  const descent_predict_options options = device_choice_predict_options(&p->values->device);
+  descent_status status = DESCENT_OK;
+  if (!p->predictor)
+    status = descent_predictor_create_with(p->network, p->device, &options, p->capacity, &p->predictor);
+  if (status == DESCENT_OK)
+    status = (p->writer.raw ? descent_predictor_run_raw_dataset : descent_predictor_run_dataset)(p->predictor, block,
+                                                                                                 p->outputs);
+  if (status == DESCENT_OK && p->spread)
+    status = descent_predict_spread(p->network, p->device, block, &options, p->means, p->spread);
+  return status;
 }
 
 /* Predicts and writes a block of rows; non-zero to stop. */
@@ -192,15 +99,11 @@ static int take_block(void *user, const descent_dataset *block) {
   p->out_of_memory = !reserve(p, rows);
   if (p->out_of_memory) return 1;
   note_block(p, block);
-  const descent_predict_options options = device_choice_predict_options(&p->values->device);
-  if (!p->predictor) p->status = descent_predictor_create_with(p->network, p->device, &options, rows, &p->predictor);
+  p->status = predict_block(p, block);
   if (p->status != DESCENT_OK) return 1;
-  p->status = p->kind == KIND_RAW || p->far || descent_network_classes(p->network)
-                  ? descent_predictor_run_raw_dataset(p->predictor, block, p->outputs)
-                  : descent_predictor_run_dataset(p->predictor, block, p->outputs);
-  if (p->status != DESCENT_OK) return 1;
-  if (p->rows == 0) write_header(p); /* not before the first rows were found good */
-  for (int64_t i = 0; i < rows && !ferror(p->output.stream); i++) write_row(p, p->outputs + i * outputs);
+  if (p->rows == 0) prediction_write_header(&p->writer); /* not before the first rows were found good */
+  for (int64_t i = 0; i < rows && !ferror(p->output.stream); i++)
+    prediction_write_row(&p->writer, p->outputs + i * outputs, p->spread ? p->spread + i * outputs : NULL);
   p->rows += rows;
   if (ferror(p->output.stream)) p->error = errno;
   if (p->output.stream != stdout && isatty(STDERR_FILENO) && p->rows > rows)
@@ -230,7 +133,8 @@ static int stream(struct prediction *p) {
   source.features_only = true; /* the target may be there, but is often still unknown */
   if (!output_open(&p->output, path)) return fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
   p->open = true;
-  p->terminal = isatty(fileno(p->output.stream));
+  p->writer.stream = p->output.stream;
+  p->writer.terminal = isatty(fileno(p->output.stream));
   int code = data_choice_read_blocks(command, &p->values->data, p->data, source, fit < MOST_ROWS ? fit : MOST_ROWS,
                                      take_block, p);
   print_notes(p);
@@ -244,21 +148,38 @@ static int stream(struct prediction *p) {
   return output_commit(&p->output) ? EXIT_DONE : fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
 }
 
-static int find_kind(const struct predict_values *v, enum kind *kind) {
+static int find_kind(const struct predict_values *v, enum prediction_kind *kind) {
   static const char *const kinds[] = {"all", "classes", "probabilities", "raw"};
   for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
     if (strcmp(v->output, kinds[i]) == 0) {
-      *kind = (enum kind)i;
+      *kind = (enum prediction_kind)i;
       return EXIT_DONE;
     }
   return fail(command, EXIT_USAGE, "--output '%s': must be all, classes, probabilities or raw", v->output);
+}
+
+/* Whether the options fit the model. */
+static int check_model(const struct prediction *p) {
+  const enum prediction_kind kind = p->writer.kind;
+  const struct predict_values *v = p->values;
+  const int64_t classes = descent_network_classes(p->network);
+  if (classes == 0 && (kind == PREDICTION_CLASSES || kind == PREDICTION_PROBABILITIES))
+    return fail(command, EXIT_USAGE, "--output %s: the model predicts values, not classes", v->output);
+  if (classes != 2 && v->threshold != 0.5)
+    return fail(command, EXIT_USAGE, "--threshold: only for models with two classes");
+  if (v->std && (kind == PREDICTION_CLASSES || kind == PREDICTION_RAW))
+    return fail(command, EXIT_USAGE, "--std: is of probabilities or values: omit it with --output %s", v->output);
+  if (v->std && descent_network_members(p->network) == 1)
+    return fail(command, EXIT_USAGE, "--std: the model is a single network: train with --ensemble, or omit --std");
+  return EXIT_DONE;
 }
 
 static int predict(void *values, const struct arguments *arguments) {
   const struct predict_values *v = values;
   const char *model = arguments->values[0], *data = arguments->values[1];
   struct prediction p = {.values = v, .data = data};
-  int code = find_kind(v, &p.kind);
+  enum prediction_kind kind = PREDICTION_ALL;
+  int code = find_kind(v, &kind);
   if (code != EXIT_DONE) return code;
   if (output_same_file(v->out, data) || output_same_file(v->out, model))
     return fail(command, EXIT_USAGE, "--out '%s': is also an input file", v->out);
@@ -268,20 +189,18 @@ static int predict(void *values, const struct arguments *arguments) {
   if (!output_possible(v->out)) return fail(command, EXIT_RUN, "%s: cannot write: %s", v->out, strerror(errno));
   descent_status status = descent_network_load(model, &p.network);
   if (status != DESCENT_OK) return fail_status(command, status);
-  const int64_t classes = descent_network_classes(p.network);
-  p.far = targets_are_far(p.network);
-  p.probabilities = calloc((size_t)classes + 1, sizeof *p.probabilities);
-  if (!p.probabilities)
+  const bool opened = prediction_open(&p.writer, p.network, kind, v->threshold, v->guard_formulas);
+  p.writer.spread = v->std;
+  if (!opened)
     code = fail(command, EXIT_RUN, "out of memory");
-  else if (classes == 0 && (p.kind == KIND_CLASSES || p.kind == KIND_PROBABILITIES))
-    code = fail(command, EXIT_USAGE, "--output %s: the model predicts values, not classes", v->output);
-  else if (classes != 2 && v->threshold != 0.5)
-    code = fail(command, EXIT_USAGE, "--threshold: only for models with two classes");
-  else if ((code = device_choice_open(command, &v->device, &p.device)) == EXIT_DONE)
+  else if ((code = check_model(&p)) == EXIT_DONE &&
+           (code = device_choice_open(command, &v->device, &p.device)) == EXIT_DONE)
     code = stream(&p);
   if (p.open && p.output.stream != stdout) output_abandon(&p.output);
   free(p.outputs);
-  free(p.probabilities);
+  free(p.means);
+  free(p.spread);
+  prediction_close(&p.writer);
   descent_predictor_free(p.predictor);
   descent_device_close(p.device);
   descent_network_free(p.network);

@@ -51,7 +51,7 @@ static descent_request on_pause(void *user) {
   return DESCENT_SAVE;
 }
 
-/* Of several runs one line, when all have begun. */
+/* One line for several runs, once all have begun. */
 static void tell_resumed(struct run *r, const descent_checkpoint_info *info) {
   struct run_group *g = r->group;
   const struct train_values *v = &r->values;

@@ -11,7 +11,7 @@ struct run_group {
   struct progress progress;
   int64_t runs;                     /* that train together; 1: alone */
   int64_t saves;                    /* how often SIGUSR1 has asked for a checkpoint */
-  int64_t started, resumed;         /* runs that have begun without a checkpoint, and from one */
+  int64_t started, resumed;         /* runs that began without a checkpoint, and from one */
   int64_t fewest_steps, most_steps; /* of those that resumed */
 };
 

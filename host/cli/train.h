@@ -62,6 +62,10 @@ int checkpoint_choice_resolve(const char *command, struct train_values *values);
  * name in it; "" for the folder. */
 const char *checkpoint_choice_keeps(const struct train_values *values, const char *path, char name[NAME_MAX + 1]);
 
+/* members_choice.c: whether --ensemble, --folds and what depends on them fit the other options; EXIT_DONE or the exit
+ * code. */
+int members_choice_check(const char *command, const struct train_values *values, const struct launcher *launcher);
+
 /* --class-weights for these classes into `weights` (classes) and the options; EXIT_DONE or the exit code. */
 int train_class_weights(const struct train_values *values, const descent_dataset *data, double *weights,
                         descent_train_options *options);

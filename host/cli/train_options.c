@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/members.h"
 #include "cli/output.h"
 #include "cli/place.h"
 #include "cli/train.h"
@@ -63,7 +62,7 @@ static const struct setting training_rows[] = {
                 "of their probabilities or values",
                 OPTION_UNRECORDED, 1, 10000),
     ROW_TEXT("ensemble-shuffle", "own|shared", AT(ensemble_shuffle),
-             "Whether each of them sees the rows in an order of its own, or all in the same order", OPTION_UNRECORDED),
+             "own: each network sees the rows in another order; shared: all in the same order", OPTION_UNRECORDED),
     ROW_INTEGER("folds", "N", AT(folds),
                 "Cross-validate instead of saving a model: deal the rows into N folds, and measure each with a network "
                 "trained on the others; 0: no",
@@ -168,9 +167,13 @@ static int check_kept(const struct train_values *v) {
   const struct {
     const char *option, *path;
     bool is_file; /* to write */
-  } files[] = {{"--out", v->out, true},       {"--log", v->log, true},
-               {"--report", v->report, true}, {"--tensorboard", v->tensorboard, false},
-               {"DATA", v->data_path, false}, {"--validation", v->validation_path, false},
+  } files[] = {{"--out", v->out, true},
+               {"--log", v->log, true},
+               {"--report", v->report, true},
+               {"--tensorboard", v->tensorboard, false},
+               {"--out-of-fold", v->out_of_fold, true},
+               {"DATA", v->data_path, false},
+               {"--validation", v->validation_path, false},
                {"--test", v->test, false}};
   char name[NAME_MAX + 1];
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
@@ -192,8 +195,10 @@ static int check_kept(const struct train_values *v) {
 static int check_different(const struct train_values *v) {
   const struct {
     const char *option, *path, *what;
-  } files[] = {
-      {"out", v->out, "the model file (--out)"}, {"log", v->log, "the log file (--log)"}, {"report", v->report, NULL}};
+  } files[] = {{"out", v->out, "the model file (--out)"},
+               {"log", v->log, "the log file (--log)"},
+               {"report", v->report, "the report (--report)"},
+               {"out-of-fold", v->out_of_fold, NULL}};
   char name[NAME_MAX + 1];
   for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
     if (!files[i].path) continue;
@@ -212,6 +217,7 @@ static int check_outputs(const struct train_values *v, const struct launcher *la
   const bool writes = launcher->rank == 0 || strcmp(v->ranks.ranks, "off") == 0;
   int code = EXIT_DONE;
   if (writes && ((code = check_output(v, "out", v->out, true)) != EXIT_DONE ||
+                 (code = check_output(v, "out-of-fold", v->out_of_fold, false)) != EXIT_DONE ||
                  (code = check_output(v, "log", v->log, false)) != EXIT_DONE))
     return code;
   return writes ? check_output(v, "report", v->report, false) : EXIT_DONE;
@@ -278,9 +284,9 @@ int train_options_read(int argc, char **argv, const struct launcher *launcher, s
   if ((code = training_choice_resolve(command, &values->training, &values->device)) != EXIT_DONE ||
       (code = rank_choice_check(command, launcher, &values->ranks, values->device.device)) != EXIT_DONE ||
       (code = checkpoint_choice_resolve(command, values)) != EXIT_DONE ||
-      (code = members_check_options(values, launcher)) != EXIT_DONE || (code = check_validation(values)) != EXIT_DONE ||
-      (code = check_kept(values)) != EXIT_DONE || (code = check_different(values)) != EXIT_DONE ||
-      (code = check_outputs(values, launcher)) != EXIT_DONE)
+      (code = members_choice_check(command, values, launcher)) != EXIT_DONE ||
+      (code = check_validation(values)) != EXIT_DONE || (code = check_kept(values)) != EXIT_DONE ||
+      (code = check_different(values)) != EXIT_DONE || (code = check_outputs(values, launcher)) != EXIT_DONE)
     return code;
   *record = options_record(&syntax);
   return *record ? OPTIONS_CONTINUE : fail(command, EXIT_RUN, "out of memory");

@@ -166,7 +166,7 @@ descent_status evaluate_dataset(struct program *program, const descent_network *
   return one.status;
 }
 
-/* ---- public ----------------------------------------------------------------------------------------------------- */
+/* ---- a network on a dataset ------------------------------------------------------------------------------------- */
 
 /* A plain network, on a dataset with its offsets. */
 static descent_status evaluate_network(const descent_network *network, descent_device *device,

@@ -9,10 +9,10 @@
 #include "train/recovery.h"
 #include "train/rounds.h"
 
-static descent_status set_up(struct fit *f, descent_network *network, descent_device *device) {
+static descent_status set_up(struct fit *f) {
   descent_status status;
-  TRY(fit_check(f, network, device));
-  TRY(fit_compile(f, network, device));
+  TRY(fit_check(f));
+  TRY(fit_compile(f));
 done:
   return status;
 }
@@ -22,11 +22,13 @@ done:
 static descent_status fit(struct fit *f, descent_status own, descent_network *network, descent_device *device,
                           const descent_train_options *options, descent_fit_result *result) {
   descent_status status;
+  f->network = network;
+  f->device = device;
   f->result = result;
   f->started = clock_seconds();
   TRY(complete_train_options(options, &f->options));
   TRY(check_communicator(&f->options));
-  TRY(ranks_begin(f, own == DESCENT_OK ? set_up(f, network, device) : own));
+  TRY(ranks_begin(f, own == DESCENT_OK ? set_up(f) : own));
   TRY(recovery_open(f));
   TRY(rounds_run(f, 1, NULL));
 done:

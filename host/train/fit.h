@@ -50,6 +50,8 @@ struct fit_report {
 };
 
 struct fit {
+  descent_network *network; /* of the caller, as the device: until the trainer has references */
+  descent_device *device;
   descent_trainer *trainer;
   descent_train_options options;                /* with defaults for what was not given */
   const descent_dataset *training, *validation; /* training: NULL with a source */
@@ -109,9 +111,11 @@ descent_status fit_pause(struct fit *f);
 /* ---- setting up; fit_setup.c ---- */
 
 /* Checks arguments, options and data, and changes nothing. f->options are complete. */
-descent_status fit_check(struct fit *f, descent_network *network, descent_device *device);
+descent_status fit_check(struct fit *f);
+/* The plan that fit_compile will compile, of a training that is checked; the caller frees it. */
+descent_status fit_build_plan(const struct fit *f, struct plan **plan);
 /* Compiles the trainer and allocates what the training needs. */
-descent_status fit_compile(struct fit *f, descent_network *network, descent_device *device);
+descent_status fit_compile(struct fit *f);
 
 /* ---- steps; fit_steps.c ---- */
 

@@ -35,7 +35,9 @@ done:
   return status;
 }
 
-descent_status fit_check(struct fit *f, descent_network *network, descent_device *device) {
+descent_status fit_check(struct fit *f) {
+  const descent_network *network = f->network;
+  const descent_device *device = f->device;
   descent_status status;
   TRY(handle_check(network, HANDLE_NETWORK, "network"));
   TRY(device_check(device, "device"));
@@ -53,7 +55,24 @@ done:
   return status;
 }
 
-descent_status fit_compile(struct fit *f, descent_network *network, descent_device *device) {
+/* Rows of a block of validation rows; 0 without any. */
+static int64_t validation_block(const struct fit *f) {
+  return f->validation ? program_evaluation_block(f->network, f->device, f->validation->rows) : 0;
+}
+
+static unsigned plan_parts(const struct fit *f) {
+  return (f->options.callbacks.loss ? PLAN_PART_BACKWARD : 0) |
+         (options_cut_steps(&f->options) ? PLAN_PART_MICRO_BATCHES : 0);
+}
+
+descent_status fit_build_plan(const struct fit *f, struct plan **plan) {
+  const int64_t block = validation_block(f);
+  struct plan_handles at;
+  return plan_build_with(f->network, &f->options, plan_parts(f), block > f->batch ? block : f->batch, plan, &at);
+}
+
+descent_status fit_compile(struct fit *f) {
+  descent_network *network = f->network;
   float *class_weights = NULL;
   descent_status status;
   f->statistics = memory_allocate((int64_t)network->n_layers * LAYER_SLOTS, sizeof(double), "layer statistics");
@@ -63,11 +82,9 @@ descent_status fit_compile(struct fit *f, descent_network *network, descent_devi
     TRY(balanced_weights(network, f->training, &class_weights));
   else
     TRY(trainer_class_weights(network, &f->options, &class_weights));
-  int64_t block = f->validation ? program_evaluation_block(network, device, f->validation->rows) : 0;
   TRY(micro_batches_create(network, &f->options, f->batch, class_weights, &f->cut));
-  const unsigned parts = (f->options.callbacks.loss ? PLAN_PART_BACKWARD : 0) |
-                         (options_cut_steps(&f->options) ? PLAN_PART_MICRO_BATCHES : 0);
-  TRY(trainer_create(network, device, &f->options, parts, f->cut.rows, block, class_weights, &f->trainer));
+  TRY(trainer_create(network, f->device, &f->options, plan_parts(f), f->cut.rows, validation_block(f), class_weights,
+                     &f->trainer));
   TRY(own_loss_create(network, &f->options, f->trainer->program.plan->batch, &f->own_loss));
   TRY(feed_open(f));
   f->keep_best = f->validation && f->options.early_stopping.restore_best;

@@ -5,11 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checkpoint/folder.h"
 #include "core/clock.h"
 #include "core/memory.h"
 #include "core/options.h"
 #include "core/rng.h"
 #include "core/status.h"
+#include "train/members_memory.h"
 #include "train/recovery.h"
 #include "train/rounds.h"
 
@@ -72,25 +74,54 @@ static descent_status check_member(struct members *m, int64_t k) {
   f->training = m->known[k].training;
   f->validation = m->known[k].validation;
   f->result = &m->results[k];
+  f->network = m->known[k].network;
+  f->device = m->device;
   f->started = clock_seconds();
-  TRY(fit_check(f, m->known[k].network, m->device));
+  TRY(fit_check(f));
 done:
   return status;
 }
 
-static descent_status compile_member(struct members *m, int64_t k) {
-  return fit_compile(&m->fits[k], m->known[k].network, m->device);
-}
-
-static descent_status open_member(struct members *m, int64_t k) { return recovery_open(&m->fits[k]); }
-
 /* A part of setting up, of one member after another; the error names the member. */
-static descent_status for_each(struct members *m, descent_status (*part)(struct members *m, int64_t k)) {
-  for (int64_t k = 0; k < m->count; k++) {
+static descent_status for_each(struct members *m, int64_t first, int64_t end,
+                               descent_status (*part)(struct members *m, int64_t k)) {
+  for (int64_t k = first; k < end; k++) {
     const descent_status status = part(m, k);
+    if (status == DESCENT_ERROR_MEMORY && k > 0)
+      return status_set(status, "member %" PRId64 ": %s; %" PRId64 " of %" PRId64 " members would fit", k,
+                        descent_last_error(), k, m->count);
     if (status != DESCENT_OK) return status_set(status, "member %" PRId64 ": %s", k, descent_last_error());
   }
   return DESCENT_OK;
+}
+
+static descent_status compile_member(struct members *m, int64_t k) { return fit_compile(&m->fits[k]); }
+
+/* The first shows what the others need. */
+static descent_status compile_members(struct members *m) {
+  descent_status status;
+  TRY(for_each(m, 0, 1, compile_member));
+  TRY(members_check_memory("", m->fits, m->count));
+  TRY(for_each(m, 1, m->count, compile_member));
+done:
+  return status;
+}
+
+/* The folders of the members before k are open, and so exist. */
+static descent_status open_member(struct members *m, int64_t k) {
+  const char *folder = m->fits[k].options.checkpoint.folder;
+  descent_status status;
+  for (int64_t i = 0; folder && i < k; i++) {
+    const char *other = m->fits[i].options.checkpoint.folder;
+    bool same = false;
+    if (other) TRY(checkpoint_folder_same(other, folder, &same));
+    if (same)
+      TRY(status_set(DESCENT_ERROR_ARGUMENT,
+                     "checkpoint '%s': is the folder of member %" PRId64 ": each member needs another", folder, i));
+  }
+  TRY(recovery_open(&m->fits[k]));
+done:
+  return status;
 }
 
 static descent_status set_up(struct members *m) {
@@ -99,9 +130,9 @@ static descent_status set_up(struct members *m) {
   m->results = memory_allocate(m->count, sizeof *m->results, "results of members");
   m->fits = memory_allocate(m->count, sizeof *m->fits, "trainings of members");
   if (!m->known || !m->results || !m->fits) TRY(DESCENT_ERROR_MEMORY);
-  TRY(for_each(m, check_member));
-  TRY(for_each(m, compile_member));
-  TRY(for_each(m, open_member));
+  TRY(for_each(m, 0, m->count, check_member));
+  TRY(compile_members(m));
+  TRY(for_each(m, 0, m->count, open_member));
 done:
   return status;
 }

@@ -7,9 +7,9 @@
 #include "core/rng.h"
 
 enum {
-  MOST_SLOTS = 16,         /* steps whose rows are gathered ahead */
-  SLOT_BYTES = 256 * 1024, /* of them, which stay in the second-level cache */
-  MOST_GROUP = 8,          /* programs of a group: enough to share a gather, and few enough to balance the threads */
+  MOST_SLOTS = 16,          /* steps whose rows are gathered ahead */
+  SLOT_BYTES = 2048 * 1024, /* of them, which stay in the second-level cache */
+  MOST_GROUP = 8,           /* programs of a group: enough to share a gather, and few enough to balance the threads */
 };
 
 /* Where a program's gather writes. */

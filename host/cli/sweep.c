@@ -31,7 +31,8 @@ static int open_data(struct sweep *sweep) {
   sweep->shared.values.quiet = sweep->options.quiet;
   sweep->shared.record = sweep->trials.trials[0].record;
   sweep->shared.job = (struct job){NULL, 0, 1, 0, false};
-  return training_open(&sweep->shared);
+  sweep_keep_messages();
+  return sweep_print_message(command, training_open(&sweep->shared));
 }
 
 static int check_measure(const struct sweep *sweep) {
@@ -120,27 +121,34 @@ static void print_plan(const struct sweep *sweep) {
 
 /* ---- results ------------------------------------------------------------------------------------------------------ */
 
-static void print_end(const struct sweep *sweep, const struct sweep_trial *best) {
+static int print_end(const struct sweep *sweep, const struct sweep_trial *best) {
   enum { SHOWN = 10, WIDEST = 1000 };
   const struct sweep_options *o = &sweep->options;
   char value[TEXT_SIZE], which[1024];
-  char *line = sweep_trial_command(o, best);
   const bool validation = sweep->shared.rows.validation != NULL;
-  sweep_table_write(sweep, stdout, SHOWN, terminal_is_live(stdout) ? terminal_columns(stdout) - 1 : WIDEST);
+  const int columns = terminal_is_live(stdout) ? terminal_columns(stdout) - 1 : WIDEST;
+  char *line = sweep_trial_command(o, best);
+  if (!line || !sweep_table_write(sweep, stdout, SHOWN, columns)) {
+    free(line);
+    return fail(command, EXIT_RUN, "out of memory");
+  }
   sweep_trial_describe(o, best, which, sizeof which);
   text_print(stdout, "\nbest trial %" PRId64 ": %s\n", best->number, which);
   printf("%s %s", sweep_measure_title(o->measure, validation), text_loss(best->objective, value));
   if (best->best_epoch && validation) printf(" at epoch %" PRId64, best->best_epoch);
   printf(" of %" PRId64 "\n", best->epochs);
   text_print(stdout, "model saved to %s\n", o->out);
-  puts(best->status == SWEEP_TRIAL_DROPPED ? "its options:" : "trained alone by:");
-  if (line) text_print(stdout, "  %s\n", line);
+  puts(best->status == SWEEP_TRIAL_DROPPED ? "it was dropped; trained alone to its end by:" : "trained alone by:");
+  text_print(stdout, "  %s\n", line);
   free(line);
+  return EXIT_DONE;
 }
 
 /* How to continue after a signal. */
 static void print_interruption(const struct sweep *sweep) {
   const int64_t recorded = count_recorded(sweep);
+  if (sweep->saved)
+    text_print(stdout, "the best so far is trial %" PRId64 ", saved to %s\n", sweep->saved->number, sweep->options.out);
   if (sweep->record.path)
     text_print(stdout,
                "stopped; %" PRId64 " of %" PRId64
@@ -150,12 +158,10 @@ static void print_interruption(const struct sweep *sweep) {
     printf("stopped; without --log, nothing was recorded to continue from\n");
 }
 
-/* No trial has a result: the exit code of the first. */
-static int all_failed(const struct sweep *sweep) {
+/* No trial has a result. */
+static int all_diverged(const struct sweep *sweep) {
   const struct sweep_trial *first = &sweep->trials.trials[0];
-  if (first->status == SWEEP_TRIAL_OPEN) return EXIT_DONE;
-  return fail(command, exit_of(first->failure ? first->failure : DESCENT_ERROR_DIVERGED),
-              "no trial has a result; trial 1: %s", first->error ? first->error : sweep_status_names[first->status]);
+  return fail(command, EXIT_DIVERGED, "all trials have diverged; trial 1: %s", first->error ? first->error : "");
 }
 
 /* As train measures its model, which is the one that --out holds. */
@@ -187,13 +193,13 @@ static int measure_best(const struct sweep *sweep) {
 
 static int finish(struct sweep *sweep) {
   struct sweep_trial *best = sweep_trials_best(&sweep->trials, sweep->options.measure);
-  if (!best && !interrupt_signal()) return all_failed(sweep);
+  if (!best && !interrupt_signal()) return all_diverged(sweep);
   int code = EXIT_DONE;
   if (best && !interrupt_signal()) code = sweep_save_best(sweep, best);
   sweep_table_close(&sweep->table);
   if (code != EXIT_DONE) return code;
   if (best && !interrupt_signal()) code = measure_best(sweep);
-  if (code == EXIT_DONE && best && !interrupt_signal()) print_end(sweep, best);
+  if (code == EXIT_DONE && best && !interrupt_signal()) code = print_end(sweep, best);
   if (interrupt_signal()) print_interruption(sweep);
   return code == EXIT_DONE && best ? sweep_report(sweep, best) : code;
 }

@@ -43,6 +43,10 @@ void sweep_options_clear(struct sweep_options *options);
 const char *sweep_measure_title(enum sweep_measure measure, bool validation);
 bool sweep_measure_is_better(enum sweep_measure measure, double a, double b); /* NaN is the worst */
 
+/* Between these calls train's refusals are kept; the last is then printed as the sweep's. Returns `code`. */
+void sweep_keep_messages(void);
+int sweep_print_message(const char *command, int code);
+
 /* ---- trials ------------------------------------------------------------------------------------------------------ */
 
 #define SWEEP_STATUS_MAP(ENTRY)                                      \
@@ -50,8 +54,7 @@ bool sweep_measure_is_better(enum sweep_measure measure, double a, double b); /*
   ENTRY(DONE, "done")           /* all epochs */                     \
   ENTRY(EARLY, "stopped early") /* by --patience */                  \
   ENTRY(DROPPED, "dropped")     /* by successive halving */          \
-  ENTRY(DIVERGED, "diverged")                                        \
-  ENTRY(FAILED, "failed")
+  ENTRY(DIVERGED, "diverged")
 enum sweep_status {
 #define ENTRY(name, text) SWEEP_TRIAL_##name,
   SWEEP_STATUS_MAP(ENTRY)
@@ -77,8 +80,7 @@ struct sweep_trial {
   /* What came of it: */
   enum sweep_status status;
   bool recorded; /* in the file of trials */
-  char *error;   /* of a divergence or a failure, or NULL */
-  descent_status failure;
+  char *error;   /* of a divergence, or NULL */
   int64_t epochs, best_epoch;
   double objective; /* NaN: none */
   double seconds;

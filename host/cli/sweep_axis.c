@@ -83,7 +83,7 @@ static int read_range(const char *command, char *ends, struct sweep_axis *axis) 
   char *second = strstr(ends, "..") + 2, *suffix = second + strcspn(second, ":");
   int64_t points = 0;
   if (!is_number(axis->option)) return refuse(command, axis, "takes no range: give alternatives, like a;b;c");
-  if (!read_suffix(suffix, &axis->logarithmic, &points))
+  if (second == ends + 2 || second == suffix || !read_suffix(suffix, &axis->logarithmic, &points))
     return refuse(command, axis, "a range is LO..HI or LO..HI:log, with :N at its end for 2 to 10000 points of a grid");
   second[-2] = *suffix = '\0';
   int code = read_end(command, axis, ends, &axis->low);
@@ -115,7 +115,8 @@ static int read_alternative(const char *command, const char *value, struct sweep
   if (!*value) return refuse(command, axis, "an alternative is empty: separate values with one ;");
   if (is_number(axis->option) && strstr(value, ".."))
     return refuse_value(command, axis, value, "is a range: give a range or alternatives, not both");
-  if (!option_accepts(axis->option, value, expected)) return refuse_value(command, axis, value, expected);
+  if (!option_accepts(axis->option, value, expected))
+    return is_number(axis->option) ? refuse_value(command, axis, value, expected) : refuse(command, axis, expected);
   for (int64_t i = 0; i < axis->n; i++)
     if (strcmp(axis->values[i], value) == 0) return refuse_value(command, axis, value, "is given twice");
   return add(axis, value) ? EXIT_DONE : fail(command, EXIT_RUN, "out of memory");

@@ -207,9 +207,6 @@ static bool read_trial(struct sweep *sweep, const cJSON *line) {
   cJSON_Delete(values);
   if (!same || t->recorded || status_of(line) == SWEEP_TRIAL_OPEN || !read_course(line, &t->course)) return false;
   t->status = status_of(line);
-  t->failure = t->status == SWEEP_TRIAL_DIVERGED ? DESCENT_ERROR_DIVERGED
-               : t->status == SWEEP_TRIAL_FAILED ? DESCENT_ERROR_INTERNAL
-                                                 : DESCENT_OK;
   t->epochs = (int64_t)number_of(cJSON_GetObjectItem(line, "epochs"));
   t->best_epoch = (int64_t)number_of(cJSON_GetObjectItem(line, "best_epoch"));
   t->objective = number_of(cJSON_GetObjectItem(line, sweep->options.measure_text));

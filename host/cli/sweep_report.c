@@ -125,7 +125,7 @@ static void set_line(struct content *c, int64_t i, int64_t with_result) {
 }
 
 static bool has_result(const struct sweep_trial *t) {
-  return !isnan(t->objective) && t->status != SWEEP_TRIAL_DIVERGED && t->status != SWEEP_TRIAL_FAILED;
+  return !isnan(t->objective) && t->status != SWEEP_TRIAL_DIVERGED;
 }
 
 /* ---- curves and rows --------------------------------------------------------------------------------------------- */

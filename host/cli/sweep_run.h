@@ -55,8 +55,8 @@ void sweep_table_epoch(struct sweep *sweep, int64_t epoch, int64_t epochs, int64
 void sweep_table_say(struct sweep *sweep, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Removes the live table. */
 void sweep_table_close(struct sweep_table *table);
-/* The best trials as a table of at most `columns`, a line for each. */
-void sweep_table_write(const struct sweep *sweep, FILE *out, int64_t most, int columns);
+/* The best trials as a table of at most `columns`, a line for each; false when memory ran out. There is a best one. */
+bool sweep_table_write(const struct sweep *sweep, FILE *out, int64_t most, int columns);
 
 /* ---- everything -------------------------------------------------------------------------------------------------- */
 
@@ -75,8 +75,6 @@ extern const char sweep_command[]; /* "descent sweep", in messages */
 
 /* Whether it has to end: a signal came or something failed. */
 bool sweep_stopping(const struct sweep *sweep);
-/* The network of a trial as train makes it; EXIT_DONE or the exit code. */
-int sweep_trial_network(const struct sweep *sweep, struct sweep_trial *trial);
 /* Makes each trial's network once, and checks its options; EXIT_DONE or the exit code. */
 int sweep_check(struct sweep *sweep);
 /* Trains all open trials, and saves the best model after each wave; EXIT_DONE or the exit code. */

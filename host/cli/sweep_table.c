@@ -63,17 +63,18 @@ static void append_padded(struct line *line, const char *text, int width) {
   append(line, "%s%*s", text, width - text_columns(text) > 0 ? width - text_columns(text) : 0, "");
 }
 
+/* What is not the rule. */
 static const char *status_text(const struct sweep_trial *t) {
-  if (t->status == SWEEP_TRIAL_OPEN) return t->course.n ? "training" : "";
-  return sweep_status_names[t->status];
+  return t->status == SWEEP_TRIAL_OPEN || t->status == SWEEP_TRIAL_DONE ? "" : sweep_status_names[t->status];
 }
 
-enum { MEASURE_WIDTH = 19 };
+static const char *measure_title(const struct sweep *sweep) {
+  return sweep_measure_title(sweep->options.measure, sweep->shared.rows.validation != NULL);
+}
 
 static void write_heading(const struct sweep *sweep, FILE *out, const int *widths, int columns) {
   struct line line = {.used = 0};
-  append(&line, "trial  %-*s  epochs  status         ", MEASURE_WIDTH,
-         sweep_measure_title(sweep->options.measure, sweep->shared.rows.validation != NULL));
+  append(&line, "trial  %s  epochs  ", measure_title(sweep));
   for (int a = 0; a < sweep->options.n_axes; a++) {
     append_padded(&line, sweep->options.axes[a].option->name, widths[a]);
     append(&line, "  ");
@@ -85,12 +86,13 @@ static void write_row(const struct sweep *sweep, const struct sweep_trial *t, FI
                       int columns) {
   struct line line = {.used = 0};
   char value[TEXT_SIZE], label[TEXT_SIZE];
-  append(&line, "%5" PRId64 "  %-*s  %6" PRId64 "  %-13s  ", t->number, MEASURE_WIDTH,
-         isnan(t->objective) ? "-" : text_loss(t->objective, value), t->course.n, status_text(t));
+  append(&line, "%5" PRId64 "  %-*s  %6" PRId64 "  ", t->number, text_columns(measure_title(sweep)),
+         isnan(t->objective) ? "-" : text_loss(t->objective, value), t->course.n);
   for (int a = 0; a < sweep->options.n_axes; a++) {
     append_padded(&line, text_label(t->values[a], VALUE_COLUMNS, label), widths[a]);
     append(&line, "  ");
   }
+  append(&line, "%s", status_text(t));
   put(out, &line, columns);
 }
 
@@ -116,8 +118,8 @@ static int write_table(const struct sweep *sweep, FILE *out, int64_t most, int c
   return lines;
 }
 
-void sweep_table_write(const struct sweep *sweep, FILE *out, int64_t most, int columns) {
-  write_table(sweep, out, most, columns, "\n");
+bool sweep_table_write(const struct sweep *sweep, FILE *out, int64_t most, int columns) {
+  return write_table(sweep, out, most, columns, "\n") > 0;
 }
 
 /* ---- on a terminal ------------------------------------------------------------------------------------------------ */

@@ -110,7 +110,8 @@ static void on_wave_epoch(void *user, const descent_epoch_info *const *epochs, b
 
 /* ---- one wave ---------------------------------------------------------------------------------------------------- */
 
-int sweep_trial_network(const struct sweep *sweep, struct sweep_trial *trial) {
+/* The network of a trial as train makes it. Messages are to be kept. */
+static int make_network(const struct sweep *sweep, struct sweep_trial *trial) {
   struct training own = sweep->shared;
   own.values = trial->train;
   descent_network_free(trial->network);
@@ -118,9 +119,10 @@ int sweep_trial_network(const struct sweep *sweep, struct sweep_trial *trial) {
   return training_network(&own, &sweep->shared.rows, trial->train.training.train.seed, &trial->network);
 }
 
-/* Makes the network and the options of a trial. */
+/* Makes the network and the options of a trial. From here on messages are kept. */
 static int prepare(struct sweep *sweep, struct sweep_trial *t, descent_train_options *train) {
-  int code = sweep_trial_network(sweep, t);
+  sweep_keep_messages();
+  int code = make_network(sweep, t);
   if (code != EXIT_DONE) return code;
   if (!t->class_weights)
     t->class_weights = calloc((size_t)descent_dataset_classes(sweep->shared.data) + 1, sizeof *t->class_weights);
@@ -135,16 +137,19 @@ static int prepare(struct sweep *sweep, struct sweep_trial *t, descent_train_opt
   return fail(command, exit_of(status), "%s (trial %" PRId64 ": %s)", descent_last_error(), t->number, which);
 }
 
+static void release(struct sweep_trial *t) {
+  descent_network_free(t->network);
+  t->network = NULL;
+}
+
 int sweep_check(struct sweep *sweep) {
-  for (int64_t i = 0; i < sweep->trials.n; i++) {
-    struct sweep_trial *t = &sweep->trials.trials[i];
+  int code = EXIT_DONE;
+  for (int64_t i = 0; i < sweep->trials.n && code == EXIT_DONE; i++) {
     descent_train_options train;
-    const int code = prepare(sweep, t, &train);
-    if (code != EXIT_DONE) return code;
-    descent_network_free(t->network);
-    t->network = NULL;
+    code = sweep_print_message(command, prepare(sweep, &sweep->trials.trials[i], &train));
+    release(&sweep->trials.trials[i]);
   }
-  return EXIT_DONE;
+  return code;
 }
 
 static void wave_clear(struct wave *wave) {
@@ -163,6 +168,7 @@ static bool wave_create(struct wave *wave, struct sweep *sweep, int64_t most) {
   return wave->trials && wave->users && wave->members && wave->train;
 }
 
+/* Messages are kept from here on. */
 static int add(struct wave *wave, struct sweep_trial *t, int64_t last_epoch) {
   const int64_t k = wave->n++;
   const int code = prepare(wave->sweep, t, &wave->train[k]);
@@ -180,48 +186,63 @@ static int add(struct wave *wave, struct sweep_trial *t, int64_t last_epoch) {
   return code;
 }
 
-static void release(struct sweep_trial *t) {
-  descent_network_free(t->network);
-  t->network = NULL;
+/* Adds the open trials until there are `most`, or no memory for a further network: each was made before, alone. */
+static int fill(struct wave *wave, int64_t most) {
+  struct sweep *sweep = wave->sweep;
+  for (int64_t i = 0; i < sweep->trials.n && wave->n < most; i++) {
+    struct sweep_trial *t = &sweep->trials.trials[i];
+    if (t->status != SWEEP_TRIAL_OPEN) continue;
+    const int code = add(wave, t, 0);
+    if (code != EXIT_DONE && wave->n > 1 && sweep->options.search != SWEEP_HALVING) {
+      wave->n--;
+      messages_print_nothing();
+      return sweep_print_message(command, EXIT_DONE);
+    }
+    if (sweep_print_message(command, code) != EXIT_DONE) return code;
+  }
+  return EXIT_DONE;
 }
 
-/* What came of a member. A trial that a signal ended stays open. */
+/* What came of a member. A trial that a signal ended stays open, and so does one that failed for what is no property of
+ * its configuration. */
 static void take_result(struct sweep *sweep, struct sweep_trial *t, const descent_member *m) {
   if (t->status == SWEEP_TRIAL_DROPPED) return;
-  if (m->status == DESCENT_OK) {
-    if (m->result.stop == DESCENT_STOP_CALLBACK) return;
+  if (m->status == DESCENT_ERROR_DIVERGED) {
+    t->status = SWEEP_TRIAL_DIVERGED;
+    t->error = strdup(m->error);
+  } else if (m->status == DESCENT_OK && m->result.stop != DESCENT_STOP_CALLBACK) {
     t->status = m->result.stop == DESCENT_STOP_EARLY ? SWEEP_TRIAL_EARLY : SWEEP_TRIAL_DONE;
     t->best_epoch = m->result.best_epoch;
     t->seconds = m->result.seconds;
   } else {
-    t->status = m->status == DESCENT_ERROR_DIVERGED ? SWEEP_TRIAL_DIVERGED : SWEEP_TRIAL_FAILED;
-    t->failure = m->status;
-    t->error = strdup(m->error);
+    return;
   }
   sweep->failed = !sweep_record_trial(sweep, t) || sweep->failed;
 }
 
-static int64_t count_status(const struct wave *wave, enum sweep_status status) {
-  int64_t n = 0;
-  for (int64_t k = 0; k < wave->n; k++) n += wave->trials[k]->status == status;
-  return n;
+/* A failure that ends the sweep. */
+static int check_results(const struct wave *wave) {
+  for (int64_t k = 0; k < wave->n; k++) {
+    const descent_status status = wave->members[k].status;
+    if (status != DESCENT_OK && status != DESCENT_ERROR_DIVERGED)
+      return fail(command, exit_of(status), "trial %" PRId64 ": %s", wave->trials[k]->number, wave->members[k].error);
+  }
+  return EXIT_DONE;
 }
 
-static void say_wave(const struct wave *wave, const struct sweep_trial *best) {
-  struct sweep *sweep = wave->sweep;
-  char value[TEXT_SIZE], which[512], lost[64] = "";
-  const int64_t diverged = count_status(wave, SWEEP_TRIAL_DIVERGED);
-  if (diverged) snprintf(lost, sizeof lost, ", %" PRId64 " diverged", diverged);
-  if (!best) {
-    sweep_table_say(sweep, "trials %" PRId64 " to %" PRId64 " of %" PRId64 "%s", wave->trials[0]->number,
-                    wave->trials[wave->n - 1]->number, sweep->trials.n, lost);
-    return;
+static void say_wave(struct sweep *sweep, const struct sweep_trial *best) {
+  char value[TEXT_SIZE], which[512] = "", lost[64] = "";
+  int64_t finished = 0, diverged = 0;
+  for (int64_t t = 0; t < sweep->trials.n; t++) {
+    finished += sweep->trials.trials[t].status != SWEEP_TRIAL_OPEN;
+    diverged += sweep->trials.trials[t].status == SWEEP_TRIAL_DIVERGED;
   }
-  sweep_trial_describe(&sweep->options, best, which, sizeof which);
-  sweep_table_say(sweep, "trials %" PRId64 " to %" PRId64 " of %" PRId64 "%s; best %s %s: trial %" PRId64 " (%s)",
-                  wave->trials[0]->number, wave->trials[wave->n - 1]->number, sweep->trials.n, lost,
-                  sweep_measure_title(sweep->options.measure, sweep->shared.rows.validation != NULL),
-                  text_loss(best->objective, value), best->number, which);
+  if (diverged) snprintf(lost, sizeof lost, ", %" PRId64 " diverged", diverged);
+  if (best) sweep_trial_describe(&sweep->options, best, which, sizeof which);
+  sweep_table_say(sweep, "%" PRId64 " of %" PRId64 " trials are finished%s%s%s%s%s%s%s", finished, sweep->trials.n,
+                  lost, best ? "; best " : "",
+                  best ? sweep_measure_title(sweep->options.measure, sweep->shared.rows.validation != NULL) : "",
+                  best ? " " : "", best ? text_loss(best->objective, value) : "", best ? ": " : "", which);
 }
 
 static descent_status fit(struct wave *wave) {
@@ -243,8 +264,9 @@ static int take_results(struct wave *wave) {
   struct sweep *sweep = wave->sweep;
   for (int64_t k = 0; k < wave->n; k++) take_result(sweep, wave->trials[k], &wave->members[k]);
   struct sweep_trial *best = sweep_trials_best(&sweep->trials, sweep->options.measure);
-  if (!sweep_stopping(sweep)) say_wave(wave, best);
-  return best && best->network ? sweep_save_best(sweep, best) : EXIT_DONE;
+  int code = best && best->network ? sweep_save_best(sweep, best) : EXIT_DONE;
+  if (!sweep_stopping(sweep) && code == EXIT_DONE) say_wave(sweep, best);
+  return code == EXIT_DONE ? check_results(wave) : code;
 }
 
 /* Trains a wave of open trials, at most `*most`. Where they do not fit into memory together, `*most` is halved and nothing
@@ -252,8 +274,7 @@ static int take_results(struct wave *wave) {
 static int train_wave(struct sweep *sweep, int64_t *most, int64_t *taken) {
   struct wave wave;
   int code = wave_create(&wave, sweep, *most) ? EXIT_DONE : fail(command, EXIT_RUN, "out of memory");
-  for (int64_t i = 0; i < sweep->trials.n && wave.n < *most && code == EXIT_DONE; i++)
-    if (sweep->trials.trials[i].status == SWEEP_TRIAL_OPEN) code = add(&wave, &sweep->trials.trials[i], 0);
+  if (code == EXIT_DONE) code = fill(&wave, *most);
   *taken = wave.n;
   if (code == EXIT_DONE && wave.n > 0) {
     const descent_status status = fit(&wave);
@@ -261,6 +282,9 @@ static int train_wave(struct sweep *sweep, int64_t *most, int64_t *taken) {
       code = take_results(&wave);
     else if (status == DESCENT_ERROR_MEMORY && wave.n > 1 && sweep->options.search != SWEEP_HALVING)
       *most = wave.n / 2;
+    else if (status == DESCENT_ERROR_MEMORY && wave.n > 1)
+      code =
+          fail(command, EXIT_RUN, "%s; halving trains all trials together: use fewer --trials", descent_last_error());
     else
       code = fail_status(command, status);
   }
@@ -303,7 +327,9 @@ static descent_status set_provenance(const struct sweep *sweep, struct sweep_tri
 static bool holds(const struct sweep *sweep, struct sweep_trial *t) {
   descent_network *there = NULL;
   bool same = false;
-  if (descent_network_load(sweep->options.out, &there) == DESCENT_OK && sweep_trial_network(sweep, t) == EXIT_DONE &&
+  sweep_keep_messages();
+  const int code = sweep_print_message(command, make_network(sweep, t));
+  if (code == EXIT_DONE && descent_network_load(sweep->options.out, &there) == DESCENT_OK &&
       set_provenance(sweep, t) == DESCENT_OK) {
     const char *found = descent_network_provenance(there), *expected = descent_network_provenance(t->network);
     same = found && expected && strcmp(found, expected) == 0;
@@ -321,7 +347,8 @@ static int train_again(struct sweep *sweep, struct sweep_trial *t) {
   t->course = (struct sweep_course){0};
   sweep_table_say(sweep, "trial %" PRId64 " is trained again: %s does not hold its model", t->number,
                   sweep->options.out);
-  int code = wave_create(&wave, sweep, 1) ? add(&wave, t, t->epochs) : fail(command, EXIT_RUN, "out of memory");
+  int code = wave_create(&wave, sweep, 1) ? sweep_print_message(command, add(&wave, t, t->epochs))
+                                          : fail(command, EXIT_RUN, "out of memory");
   if (code == EXIT_DONE) {
     const descent_status fitted = fit(&wave);
     if (fitted != DESCENT_OK) code = fail_status(command, fitted);

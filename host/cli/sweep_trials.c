@@ -141,17 +141,22 @@ static bool make_arguments(const struct sweep_options *options, struct sweep_tri
   return t->argc == options->n_given + 4;
 }
 
-/* By train, whose refusal is printed as the sweep's. */
-static int parse(const char *command, struct sweep_trial *t) {
-  const struct launcher alone = {"", 0, 1};
-  struct option_config none = {0};
-  messages_keep(false);
-  const int code = train_options_read(t->argc, t->argv, &alone, &t->train, &none, &t->record);
+void sweep_keep_messages(void) { messages_keep(false); }
+
+int sweep_print_message(const char *command, int code) {
   char text[MESSAGES_KEPT];
   snprintf(text, sizeof text, "%s", messages_kept());
   messages_print_nothing();
-  messages_print(); /* from here on */
-  return code == OPTIONS_CONTINUE ? EXIT_DONE : fail(command, code, "%s", text);
+  messages_print(); /* from here on all are */
+  return code == EXIT_DONE || !*text ? code : fail(command, code, "%s", text);
+}
+
+static int parse(const char *command, struct sweep_trial *t) {
+  const struct launcher alone = {"", 0, 1};
+  struct option_config none = {0};
+  sweep_keep_messages();
+  const int code = train_options_read(t->argc, t->argv, &alone, &t->train, &none, &t->record);
+  return sweep_print_message(command, code == OPTIONS_CONTINUE ? EXIT_DONE : code);
 }
 
 /* Quotes what a shell would not take as it is. */
@@ -270,7 +275,6 @@ static int class_of(const struct sweep_trial *t) {
     case SWEEP_TRIAL_OPEN:
     case SWEEP_TRIAL_DROPPED: return 1;
     case SWEEP_TRIAL_DIVERGED:
-    case SWEEP_TRIAL_FAILED:
     case SWEEP_STATUSES: break;
   }
   return 2;

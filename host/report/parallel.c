@@ -7,7 +7,17 @@
 #include "report/chart.h"
 #include "report/markup.h"
 
-enum { WIDTH = 1080, HEIGHT = 360, LEFT = 60, RIGHT = 60, TOP = 46, BOTTOM = 20, NAME_COLUMNS = 22, TICK_COLUMNS = 14 };
+enum {
+  WIDTH = 1080,
+  HEIGHT = 360,
+  LEFT = 100,
+  RIGHT = 80,
+  TOP = 46,
+  BOTTOM = 20,
+  LONGEST_NAME = 22,
+  LONGEST_TICK = 14
+};
+static const double CHARACTER = 7; /* approximate width at 11 to 13 px */
 
 const char parallel_style[] =
     ".parallel .line{stroke-width:1.3;stroke-opacity:.55}.parallel .line:hover{stroke-width:3;stroke-opacity:1}"
@@ -17,6 +27,13 @@ const char parallel_style[] =
 static double x_of(const struct parallel *p, int axis) {
   if (p->n_axes == 1) return WIDTH / 2.0;
   return LEFT + (double)axis * (WIDTH - LEFT - RIGHT) / (p->n_axes - 1);
+}
+
+/* How many columns of text fit between two axes. */
+static int room(const struct parallel *p, int most) {
+  const int columns =
+      (int)((x_of(p, p->n_axes - 1) - x_of(p, 0)) / (p->n_axes > 1 ? p->n_axes - 1 : 1) / CHARACTER) - 1;
+  return columns < 3 ? 3 : columns < most ? columns : most;
 }
 
 static double y_of(double at) { return HEIGHT - BOTTOM - at * (HEIGHT - BOTTOM - TOP); }
@@ -42,12 +59,12 @@ static void write_axis(FILE *out, const struct parallel *p, int a) {
   const double beside = a + 1 == p->n_axes ? 7 : -7;
   fprintf(out, "<path class=\"axis\" d=\"M%.1f %.1fV%.1f\"/>", x, y_of(0), y_of(1));
   fprintf(out, "<text class=\"title\" text-anchor=\"middle\" x=\"%.1f\" y=\"%d\">", x, TOP - 22);
-  markup_label(out, axis->name, NAME_COLUMNS);
+  markup_label(out, axis->name, room(p, LONGEST_NAME));
   fputs("</text>", out);
   for (int i = 0; i < axis->n_ticks; i++) {
     fprintf(out, "<text class=\"tick\" text-anchor=\"%s\" x=\"%.1f\" y=\"%.1f\">", anchor, x + beside,
             y_of(axis->ticks[i].at) + 4);
-    markup_label(out, axis->ticks[i].text, TICK_COLUMNS);
+    markup_label(out, axis->ticks[i].text, room(p, LONGEST_TICK));
     fputs("</text>", out);
   }
   fputc('\n', out);

@@ -69,7 +69,7 @@ static void write_tiles(FILE *out, const struct sweep_page *p) {
   snprintf(text, sizeof text, "%" PRId64, best->number);
   write_tile(out, false, text, "best trial");
   write_tile(out, false, text_count(p->n_trials, text), "trials");
-  static const char *const others[] = {"stopped early", "dropped", "diverged", "failed"};
+  static const char *const others[] = {"stopped early", "dropped", "diverged"};
   for (size_t i = 0; i < sizeof others / sizeof *others; i++)
     if (count(p, others[i])) write_tile(out, false, text_count(count(p, others[i]), text), others[i]);
   fputs("</div>\n", out);

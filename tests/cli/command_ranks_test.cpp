@@ -258,6 +258,7 @@ TEST_F(CommandRanks, OtherCommandsRunAsOneProcess) {
                                 {"convert", "data.csv", "data.npz"},
                                 {"export", "model.safetensors"},
                                 {"plot", "log.jsonl"},
+                                {"sweep", "data.csv", "--lr", "0.1;0.2"},
                                 {"info", "model.safetensors"},
                                 {"devices"}};
   for (const char *rank : {"0", "1"}) {

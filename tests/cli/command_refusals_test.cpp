@@ -308,6 +308,7 @@ TEST_F(Refusals, OfTheOtherCommands) {
       {"info m.csv", 3, "m.csv: not a .safetensors file, or truncated"},
       {"info m r", 2, "one argument too many: 'r' (see descent info --help)"},
       {"plot", 2, "needs RUN... (see descent plot --help)"},
+      {"sweep", 2, "needs DATA (see descent sweep --help)"},
       {"plot nosuch", 3, "nosuch: cannot read: No such file or directory"},
       {"plot m.csv", 3, "m.csv:1: is not a JSON object (expected a run log of descent train --log)"},
       {"plot m.csv -o x.txt", 2, "--out 'x.txt': charts are SVG: the name must end in .svg"},

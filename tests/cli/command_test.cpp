@@ -33,6 +33,7 @@ struct Golden {
 const Golden goldens[] = {
     {"help", "", {"--help"}},
     {"help_train", "", {"train", "--help"}},
+    {"help_sweep", "", {"sweep", "--help"}},
     {"help_evaluate", "", {"evaluate", "--help"}},
     {"help_predict", "", {"predict", "--help"}},
     {"help_export", "", {"export", "--help"}},

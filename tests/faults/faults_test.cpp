@@ -132,6 +132,13 @@ const Command commands[] = {
      {}},
     {"plot", {"plot", "run.jsonl", "-o", "c.svg"}, {"c.svg"}, {}},
     {"plot_in_the_terminal", {"plot", "run.jsonl"}, {}, {}},
+    {"sweep",
+     Arguments{"sweep",    "data.csv", "--target", "answer",   "--hidden", "4;3,3",      "--lr",
+               "0.03;0.1", "--epochs", "3",        "--search", "grid",     "--together", "2",
+               "--out",    "m",        "--log",    "trials",   "--report", "r.html",     "--quiet"} +
+         device,
+     {"m"},
+     {"trials", "r.html"}},
     {"verify", {"verify", "--inputs", "3", "--outputs", "1", "--hidden", "4", "--rows", "8", "--steps", "1"}, {}, {}},
     {"bench",
      Arguments{"bench", "--inputs", "3", "--outputs", "1", "--hidden", "4", "--batch-size", "8", "--seconds", "0.001",

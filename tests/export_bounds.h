@@ -96,4 +96,25 @@ inline std::vector<Estimate> EstimateOutputs(const descent_network *network, con
   return A;
 }
 
+// The mean over an ensemble's members. The members share rounding errors of the inputs, so theirs are taken to point the
+// same way; the sum of the members walks as in EstimateUnit, to at most the sum of the sizes, and the division rounds.
+// Values of regression are averaged before they are shifted.
+inline std::vector<Estimate> EstimateMeans(const descent_network *network, const float *x) {
+  const double count = static_cast<double>(network->members);
+  std::vector<Estimate> mean(static_cast<size_t>(network_outputs(network)));
+  std::vector<double> size(mean.size());
+  for (int64_t member = 0; member < network->members; member++) {
+    const descent_network view = network_view_member(network, member);
+    const std::vector<Estimate> outputs = EstimateOutputs(&view, x);
+    for (size_t k = 0; k < mean.size(); k++) {
+      mean[k].value += outputs[k].value / count;
+      mean[k].error += outputs[k].error / count;
+      size[k] += std::fabs(outputs[k].value - static_cast<double>(network->y_shift[k])) / count;
+    }
+  }
+  for (size_t k = 0; k < mean.size() && network->members > 1; k++)
+    mean[k].error += Rounding(size[k], std::sqrt(count) + 1);
+  return mean;
+}
+
 #endif

@@ -20,7 +20,8 @@ enum { BACKEND_MOST_GPUS = 64, BACKEND_PATH = 32 /* bytes of a text */ };
 struct backend_device;  /* an opened device */
 struct backend_program; /* a compiled plan: every buffer allocated, every algorithm chosen */
 
-/* One call of run, among several that a device may execute at the same time. */
+/* One call of run, among several that a device may execute at the same time, at most BACKEND_MOST_JOBS. */
+enum { BACKEND_MOST_JOBS = 64 };
 struct backend_job {
   struct backend_program *program;
   struct plan_range range;

@@ -64,13 +64,12 @@ static descent_status run_in_turn(const struct program_job *jobs, int64_t count)
 }
 
 descent_status program_run_together(const struct program_job *jobs, int64_t count) {
-  enum { MOST = 64 }; /* at a time, so that nothing is allocated */
-  struct backend_job compiled[MOST];
+  struct backend_job compiled[BACKEND_MOST_JOBS]; /* at a time, so that nothing is allocated */
   descent_status status = DESCENT_OK;
   for (int64_t i = 0; i < count; i++) TRY(check_process(jobs[i].program));
   if (count == 0 || !jobs[0].program->backend->run_together) return run_in_turn(jobs, count);
   for (int64_t first = 0, n; first < count; first += n) {
-    n = count - first < MOST ? count - first : MOST;
+    n = count - first < BACKEND_MOST_JOBS ? count - first : BACKEND_MOST_JOBS;
     for (int64_t i = 0; i < n; i++) {
       const struct program_job *job = &jobs[first + i];
       compiled[i] = (struct backend_job){job->program->compiled, job->range, job->steps, job->n_steps};
@@ -286,6 +285,7 @@ int64_t program_evaluation_block(const descent_network *network, const descent_d
   const struct backend *backend = device->backend;
   double row_bytes = (double)network->inputs * sizeof(float);
   for (int l = 0; l < network->n_layers; l++) row_bytes += (double)network->layers[l].n_out * sizeof(float);
+  row_bytes *= (double)network->members; /* each computes the same rows */
   const double fit = (double)backend->evaluation_bytes / row_bytes, most = (double)backend->evaluation_rows;
   const int64_t block = fit < LEAST ? LEAST : fit > most ? backend->evaluation_rows : (int64_t)fit;
   return block < rows ? block : rows;

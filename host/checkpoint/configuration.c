@@ -19,19 +19,16 @@
 /* A checkpoint is not usable if one of these differs. */
 static const char *const fixed[] = {"network", "optimizer", "batch_size", "data"};
 /* Beside the recorded ones of option_table.h. */
-static const char *const changeable[] = {"loss",      "class_weights", "schedule", "seed",
-                                         "precision", "validation",    "device",   "library",
-                                         "keep_best", "keep_every",    "fusion",   "micro_batches"};
+static const char *const changeable[] = {"loss",       "class_weights", "schedule",    "seed",      "precision",
+                                         "validation", "device",        "library",     "keep_best", "keep_every",
+                                         "fusion",     "micro_batches", "shuffle_seed"};
 /* What else is kept, and the text for nothing, which earlier versions did not record. More may always be kept. */
 static const struct { const char *name, *nothing; } kept[] = {{"keep_best", "no"}, {"keep_every", "none"}};
 /* What earlier versions did not record: they had nothing else, or left it to the device. */
 static const struct {
   const char *name, *only;
-} unrecorded[] = {{"loss", "of the network"},
-                  {"fusion", "auto"},
-                  {"micro_batches", "1"},
-                  {"trust_coefficient", "0.001"},
-                  {"warmup_epochs", "0"}};
+} unrecorded[] = {{"loss", "of the network"},     {"fusion", "auto"},    {"micro_batches", "1"}, {"shuffle_seed", "0"},
+                  {"trust_coefficient", "0.001"}, {"warmup_epochs", "0"}};
 /* Only reported if it differs. */
 static const char noted[] = "arithmetic";
 enum { FIXED = sizeof fixed / sizeof *fixed, CHANGEABLE = sizeof changeable / sizeof *changeable };
@@ -121,6 +118,7 @@ static void add_options(struct collector *c, const descent_network *network, con
   add_class_weights(c, network, o);
   add_schedule(c, o);
   add_format(c, "seed", "%" PRIu64, o->seed);
+  add_format(c, "shuffle_seed", "%" PRIu64, o->shuffle_seed);
   add_text(c, "precision", descent_precision_name(o->precision));
   add_text(c, "fusion", descent_fusion_name(o->gpu.fusion));
   add_integer(c, "micro_batches", options_micro_batches(o)); /* on however many ranks */

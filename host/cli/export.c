@@ -10,32 +10,51 @@
 static const char command[] = "descent export";
 
 struct export_values {
-  const char *format; /* "auto" or a descent_export_format's name */
+  const char *format; /* "auto", a descent_export_format's name or "safetensors" */
   const char *out;
+  int64_t member; /* of an ensemble; -1: all */
 };
+
+/* A descent_export_format, or a model file. */
+enum { MODEL_FILE = DESCENT_EXPORT_FORMAT_NPZ + 1, FORMATS };
 
 #define AT(member) offsetof(struct export_values, member)
 static const struct setting export_rows[] = {
     ROW_HEADING("Export:"),
-    ROW_TEXT("format", "NAME", AT(format), "onnx, c, npz, or auto: what the ending of --out says", 0),
+    ROW_TEXT("format", "NAME", AT(format),
+             "onnx, c, npz, safetensors (a model file), or auto: what the ending of --out says", 0),
     ROW_TEXT("out", "FILE", AT(out), "Output file; an existing file is replaced", 0),
+    ROW_INTEGER("member", "N", AT(member), "Write only member N of an ensemble, from 0, as one network; -1: all of it",
+                0, -1, 9007199254740992.0),
     ROW_END,
 };
 #undef AT
 
+static descent_status parse_format(const char *name, int *format) {
+  descent_export_format exported = DESCENT_EXPORT_FORMAT_ONNX;
+  if (strcmp(name, "safetensors") == 0) {
+    *format = MODEL_FILE;
+    return DESCENT_OK;
+  }
+  const descent_status status = descent_export_format_parse(name, &exported);
+  *format = (int)exported;
+  return status;
+}
+
 /* The format that --format says, or the ending of --out. */
-static int choose_format(const struct export_values *v, descent_export_format *format) {
+static int choose_format(const struct export_values *v, int *format) {
   if (strcmp(v->format, "auto") != 0) {
-    descent_status status = descent_export_format_parse(v->format, format);
+    const descent_status status = parse_format(v->format, format);
     return status == DESCENT_OK ? EXIT_DONE : fail(command, EXIT_USAGE, "--format: %s", descent_last_error());
   }
   const char *dot = strrchr(v->out, '.');
-  if (dot && descent_export_format_parse(dot + 1, format) == DESCENT_OK) return EXIT_DONE;
-  return fail(command, EXIT_USAGE, "--out '%s': ends in no known format: add --format onnx, c or npz", v->out);
+  if (dot && parse_format(dot + 1, format) == DESCENT_OK) return EXIT_DONE;
+  return fail(command, EXIT_USAGE, "--out '%s': ends in no known format: add --format onnx, c, npz or safetensors",
+              v->out);
 }
 
-static int print_written(const char *path, descent_export_format format) {
-  static const char *const kinds[] = {"ONNX graph (IR 8, opset 17)", "C99 source", "NumPy arrays"};
+static int print_written(const char *path, int format) {
+  static const char *const kinds[FORMATS] = {"ONNX graph (IR 8, opset 17)", "C99 source", "NumPy arrays", "model file"};
   char text[TEXT_SIZE];
   int64_t size;
   const int code = output_size(command, path, &size);
@@ -75,21 +94,39 @@ static void print_coarse(const descent_network *network) {
   putchar('\n');
 }
 
-static int write_export(const struct export_values *v, const descent_network *network, descent_export_format format) {
-  const descent_status status = descent_network_export(network, format, v->out);
+static int write_export(const struct export_values *v, const descent_network *network, int format) {
+  const descent_status status = format == MODEL_FILE
+                                    ? descent_network_save(network, v->out)
+                                    : descent_network_export(network, (descent_export_format)format, v->out);
   if (status != DESCENT_OK) return fail_status(command, status);
   const int code = print_written(v->out, format);
-  if (code == EXIT_DONE && format != DESCENT_EXPORT_FORMAT_NPZ) print_coarse(network);
-  if (code == EXIT_DONE && format != DESCENT_EXPORT_FORMAT_NPZ && has_categories(network))
+  const bool runs = format == DESCENT_EXPORT_FORMAT_ONNX || format == DESCENT_EXPORT_FORMAT_C;
+  if (code == EXIT_DONE && runs) print_coarse(network);
+  if (code == EXIT_DONE && runs && has_categories(network))
     printf("%-10sin the exported file an unknown category sets all inputs of its column to 0\n", "note");
   return code;
+}
+
+/* Puts the member that --member names in the place of its ensemble. */
+static int choose_member(const struct export_values *v, const char *model, descent_network **network) {
+  const int64_t members = descent_network_members(*network);
+  descent_network *member = NULL;
+  if (v->member < 0) return EXIT_DONE;
+  if (v->member >= members)
+    return fail(command, EXIT_USAGE, "--member %" PRId64 ": %s has %s%" PRId64, v->member, model,
+                members > 1 ? "members 0 to " : "only member ", members - 1);
+  const descent_status status = descent_network_member(*network, v->member, &member);
+  if (status != DESCENT_OK) return fail_status(command, status);
+  descent_network_free(*network);
+  *network = member;
+  return EXIT_DONE;
 }
 
 static int export_model(void *values, const struct arguments *arguments) {
   const struct export_values *v = values;
   const char *model = arguments->values[0];
   descent_network *network = NULL;
-  descent_export_format format = DESCENT_EXPORT_FORMAT_ONNX;
+  int format = DESCENT_EXPORT_FORMAT_ONNX;
   if (!v->out) return fail(command, EXIT_USAGE, "--out FILE is needed (see %s --help)", command);
   int code = choose_format(v, &format);
   if (code != EXIT_DONE) return code;
@@ -98,20 +135,22 @@ static int export_model(void *values, const struct arguments *arguments) {
     return fail(command, EXIT_RUN, "%s: cannot write: not a regular file", v->out);
   descent_status status = descent_network_load(model, &network);
   if (status != DESCENT_OK) return fail_status(command, status);
-  code = write_export(v, network, format);
+  code = choose_member(v, model, &network);
+  if (code == EXIT_DONE) code = write_export(v, network, format);
   descent_network_free(network);
   return code;
 }
 
 int command_export(int argc, char **argv) {
-  struct export_values values = {.format = "auto"};
+  struct export_values values = {.format = "auto", .member = -1};
   const struct setting_set sets[] = {{export_rows, &values}};
   const struct command_syntax syntax = {
       .name = command,
       .arguments = "MODEL --out FILE",
       .about =
           "Write MODEL as something that other programs run or read, with all that prediction needs inside: "
-          "an ONNX graph, C99 source without dependencies, or NumPy arrays.",
+          "an ONNX graph, C99 source without dependencies, or NumPy arrays. Or write a member of an ensemble, or the "
+          "model of a checkpoint, as a model file.",
       .fewest = 1,
       .most = 1,
       .sets = sets,

@@ -140,6 +140,17 @@ static void print_offsets(const descent_network *network) {
   if (!first) putchar('\n');
 }
 
+static void print_parameters(const descent_network *network) {
+  const int64_t members = descent_network_members(network), all = descent_network_parameters(network);
+  char text[TEXT_SIZE], other[TEXT_SIZE];
+  if (members > 1)
+    printf("%-14s%s members, whose %s are averaged\n", "ensemble", text_count(members, text),
+           descent_network_task(network) == DESCENT_TASK_REGRESSION ? "values" : "probabilities");
+  printf("%-14s%s (%s bytes)", "parameters", text_count(all, text), text_count(4 * all, other));
+  if (members > 1) printf(", %s of each member", text_count(all / members, text));
+  putchar('\n');
+}
+
 static int print_text(const char *path, const descent_network *network, int64_t bytes) {
   char text[TEXT_SIZE], other[TEXT_SIZE];
   const int32_t layers = descent_network_layers(network);
@@ -150,8 +161,7 @@ static int print_text(const char *path, const descent_network *network, int64_t 
   if (step >= 0) printf("%-14sof step %s of a training\n", "checkpoint", text_count(step, text));
   printf("%-14s%s, loss %s\n", "task", descent_task_name(descent_network_task(network)),
          descent_loss_name(descent_network_loss(network)));
-  printf("%-14s%s (%s bytes)\n", "parameters", text_count(descent_network_parameters(network), text),
-         text_count(4 * descent_network_parameters(network), other));
+  print_parameters(network);
   printf("%-14s%s, normalisation %s\n", "inputs", text_count(descent_network_inputs(network), text),
          descent_normalize_name(descent_network_normalize(network)));
   if (descent_network_svmlight_base(network) >= 0)
@@ -224,6 +234,7 @@ static bool add_provenance(cJSON *root, const descent_network *network) {
 
 static int print_json(const char *path, const descent_network *network, int64_t bytes) {
   cJSON *root = cJSON_CreateObject();
+  const int64_t members = descent_network_members(network);
   const bool whole =
       root && cJSON_AddStringToObject(root, "file", path) && cJSON_AddNumberToObject(root, "bytes", (double)bytes) &&
       (!*descent_network_library(network) ||
@@ -232,7 +243,10 @@ static int print_json(const char *path, const descent_network *network, int64_t 
        cJSON_AddNumberToObject(root, "checkpoint_step", (double)descent_network_checkpoint_step(network))) &&
       cJSON_AddStringToObject(root, "task", descent_task_name(descent_network_task(network))) &&
       cJSON_AddStringToObject(root, "loss", descent_loss_name(descent_network_loss(network))) &&
+      (members == 1 || cJSON_AddNumberToObject(root, "members", (double)members)) &&
       cJSON_AddNumberToObject(root, "parameters", (double)descent_network_parameters(network)) &&
+      (members == 1 ||
+       cJSON_AddNumberToObject(root, "member_parameters", (double)(descent_network_parameters(network) / members))) &&
       cJSON_AddNumberToObject(root, "inputs", (double)descent_network_inputs(network)) &&
       cJSON_AddStringToObject(root, "normalize", descent_normalize_name(descent_network_normalize(network))) &&
       add_layers(root, network) &&

@@ -52,6 +52,8 @@ static const struct setting training_rows[] = {
              "Minimum decrease of the loss that counts as an improvement", 0, 0, HUGE_VAL),
     ROW_TEXT("class-weights", "WEIGHTS", AT(class_weights),
              "balanced, one weight per class like 1,5, or by name like yes=5 (others: 1)", 0),
+    ROW_INTEGER("shuffle-seed", "N", AT(training.train.shuffle_seed),
+                "Seed of the shuffles, to give several networks their rows in the same order; 0: --seed", 0, 0, 9e18),
     ROW_REAL("label-smoothing", "X", AT(training.train.label_smoothing),
              "Fraction of each label spread over all classes", OPTION_OPEN_HIGH, 0, 1),
     ROW_END,

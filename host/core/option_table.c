@@ -81,6 +81,7 @@ const struct train_option train_options[] = {
     FLAG("autotune", autotune, true),
     INTEGER("batch_size", batch_size, false, is_count, "at least 1, or 0 for all rows"),
     {"seed", MEMBER(VALUE_SEED, seed), false, NULL, NULL, NULL},
+    {"shuffle_seed", MEMBER(VALUE_SEED, shuffle_seed), false, NULL, NULL, NULL},
     NAMED(precision, precision),
     FLAG("balance_classes", balance_classes, false),
     NAMED(optimizer, optimizer.kind),

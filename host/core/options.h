@@ -13,6 +13,10 @@ descent_status complete_predict_options(const descent_predict_options *given, de
 descent_status complete_source(const descent_source *given, descent_source *complete);
 descent_status complete_member(const descent_member *given, descent_member *complete);
 descent_status complete_members_options(const descent_members_options *given, descent_members_options *complete);
+/* The seed of the shuffles. */
+static inline uint64_t options_shuffle_seed(const descent_train_options *options) {
+  return options->shuffle_seed ? options->shuffle_seed : options->seed;
+}
 /* `name`: of the argument, in errors. */
 descent_status complete_array(const descent_array *given, const char *name, descent_array *complete);
 descent_status complete_preprocessing(const descent_preprocessing *given, descent_preprocessing *complete);

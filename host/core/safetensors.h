@@ -46,7 +46,7 @@ struct safetensors_sum safetensors_sum_model(const char *metadata, const struct 
 
 /* A tensor in memory, to write or to read into. */
 struct safetensors_tensor {
-  char name[40];
+  char name[64];
   int rank; /* 1 or 2 */
   int64_t shape[SAFETENSORS_MAX_RANK];
   float *data;

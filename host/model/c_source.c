@@ -20,14 +20,27 @@ void c_float(FILE *stream, float value) {
             exponent ? (int)exponent + LOWEST - 1 : LOWEST);
 }
 
-void c_floats(FILE *stream, const char *name, const float *values, int64_t n) {
+static void write_values(FILE *stream, const float *values, int64_t n) {
   enum { PER_LINE = 6 };
-  fprintf(stream, "static const float %s[%" PRId64 "] = {", name, n);
   for (int64_t i = 0; i < n; i++) {
     fputs(i % PER_LINE ? ", " : i ? ",\n  " : "\n  ", stream);
     c_float(stream, values[i]);
   }
+}
+
+void c_floats(FILE *stream, const char *name, const float *values, int64_t n) {
+  fprintf(stream, "static const float %s[%" PRId64 "] = {", name, n);
+  write_values(stream, values, n);
   fputs("};\n", stream);
+}
+
+void c_float_rows(FILE *stream, const char *name, const float *values, int64_t rows, int64_t stride, int64_t n) {
+  fprintf(stream, "static const float %s[%" PRId64 "][%" PRId64 "] = {", name, rows, n);
+  for (int64_t row = 0; row < rows; row++) {
+    fputs(row ? "}, {" : "{", stream);
+    write_values(stream, values + row * stride, n);
+  }
+  fputs("}};\n", stream);
 }
 
 void c_quoted(FILE *stream, const char *text) {

@@ -44,8 +44,7 @@ static descent_status check_join(const descent_network *const *networks, int64_t
     snprintf(name, sizeof name, "networks[%" PRId64 "]", k);
     TRY(handle_check(networks[k], HANDLE_NETWORK, name));
     TRY(network_check_plain(networks[k], name));
-    if (!network_same_shape(networks[0], networks[k]))
-      TRY(status_set(DESCENT_ERROR_ARGUMENT, "%s: has other layers, activations or loss than networks[0]", name));
+    TRY(network_check_joins(networks[k], name, networks[0]));
   }
 done:
   return status;
@@ -59,6 +58,7 @@ descent_status descent_network_join(const descent_network *const *networks, int6
   TRY(check_join(networks, count));
   TRY(network_copy_frame(networks[0], count, &created));
   for (int64_t k = 0; k < count; k++) copy_member(networks[k], 0, created, k);
+  if (count > 1) created->checkpoint_step = -1;
   *ensemble = created;
 done:
   return status;

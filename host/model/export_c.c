@@ -1,5 +1,5 @@
 /* Exports a network as one C99 file: constants, and a function from a row of the table to the output of
- * descent_predict. */
+ * descent_predict. An ensemble's constants have one row per member, and the function is a loop over them. */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -79,7 +79,11 @@ static void describe_output(FILE *out, const descent_network *network, int64_t k
 
 static void write_comment(FILE *out, const descent_network *network) {
   const struct schema *schema = &network->schema;
-  fprintf(out, "/* A network of %" PRId64, network->inputs);
+  const int64_t floats = 2 * widest(network) + (network->members > 1 ? network->inputs : 0);
+  if (network->members > 1)
+    fprintf(out, "/* An ensemble of %" PRId64 " networks of %" PRId64, network->members, network->inputs);
+  else
+    fprintf(out, "/* A network of %" PRId64, network->inputs);
   for (int32_t l = 0; l < network->n_layers; l++) fprintf(out, "-%" PRId64, network->layers[l].n_out);
   fprintf(out,
           " units as C99, written by descent " DESCENT_VERSION
@@ -88,10 +92,10 @@ static void write_comment(FILE *out, const descent_network *network) {
           " bytes of stack.\n"
           " *\n"
           " * predict(x, y): x has %" PRId64 " numbers, an unnormalised row of the table%s:\n",
-          2 * widest(network) * (int64_t)sizeof(float), columns(network),
-          network->fill ? ", NAN where a cell is missing" : "");
+          floats * (int64_t)sizeof(float), columns(network), network->fill ? ", NAN where a cell is missing" : "");
   for (int64_t c = 0; c < columns(network); c++) describe_column(out, schema_feature(schema, c), c);
-  fprintf(out, " *\n * y gets %" PRId64 ":\n", network_outputs(network));
+  fprintf(out, " *\n * y gets %" PRId64 "%s:\n", network_outputs(network),
+          network->members > 1 ? ", means over the members" : "");
   for (int64_t k = 0; k < network_outputs(network); k++) describe_output(out, network, k);
   if (network->loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY && schema->class_names) {
     fputs(" * The class is 1 if y[0] >= 0.5, else 0, ", out);
@@ -115,9 +119,19 @@ static void write_offsets(FILE *out, const char *name, const double *offsets, in
   }
 }
 
+/* A constant of a layer, with a row for each member of an ensemble. `values`: of member 0. */
+static void write_parameters(FILE *out, const descent_network *network, char letter, int32_t layer, const float *values,
+                             int64_t n) {
+  char name[32];
+  snprintf(name, sizeof name, "%c%" PRId32, letter, layer);
+  if (network->members > 1)
+    c_float_rows(out, name, values, network->members, network->n_parameters, n);
+  else
+    c_floats(out, name, values, n);
+}
+
 static void write_constants(FILE *out, const descent_network *network) {
   const int64_t outputs = network_outputs(network);
-  char name[32];
   if (network->schema.offsets) write_offsets(out, "offset", network->schema.offsets, network->inputs);
   if (network->fill) c_floats(out, "fill", network->fill, network->inputs);
   if (network->normalize != DESCENT_NORMALIZE_NONE) {
@@ -128,10 +142,8 @@ static void write_constants(FILE *out, const descent_network *network) {
     const struct network_layer *layer = &network->layers[l - 1];
     fprintf(out, "/* layer %" PRId32 ": (%" PRId64 ", %" PRId64 "), %s */\n", l, layer->n_out, layer->n_in,
             descent_activation_name(layer->activation));
-    snprintf(name, sizeof name, "W%" PRId32, l);
-    c_floats(out, name, network->parameters + layer->at.W, layer->n_out * layer->n_in);
-    snprintf(name, sizeof name, "b%" PRId32, l);
-    c_floats(out, name, network->parameters + layer->at.b, layer->n_out);
+    write_parameters(out, network, 'W', l, network->parameters + layer->at.W, layer->n_out * layer->n_in);
+    write_parameters(out, network, 'b', l, network->parameters + layer->at.b, layer->n_out);
   }
   if (loss_is_regression(network->loss)) {
     c_floats(out, "target_shift", network->y_shift, outputs);
@@ -206,32 +218,90 @@ static void write_outputs(FILE *out, const descent_network *network, const char 
   }
 }
 
+/* The row's inputs in array `a`, preprocessed. */
+static void write_inputs(FILE *out, const descent_network *network, const char *a) {
+  const int64_t n = network->inputs;
+  if (export_is_matrix(network))
+    fprintf(out, "  for (long j = 0; j < %" PRId64 "; j++) %s[j] = x[j];\n", n, a);
+  else
+    fprintf(out, "  encode(x, %s);\n", a);
+  if (network->schema.offsets)
+    fprintf(out, "  for (long j = 0; j < %" PRId64 "; j++) %s[j] = (%s[j] - offset_high[j]) - offset_low[j];\n", n, a,
+            a);
+  if (network->fill)
+    fprintf(out, "  for (long j = 0; j < %" PRId64 "; j++) %s[j] = isnan(%s[j]) ? fill[j] : %s[j];\n", n, a, a, a);
+  if (network->normalize != DESCENT_NORMALIZE_NONE)
+    fprintf(out, "  for (long j = 0; j < %" PRId64 "; j++) %s[j] = (%s[j] - shift[j]) * scale[j];\n", n, a, a);
+}
+
+/* The layers from array `from` to the array that is returned, `to` and `other` in turns. */
+static const char *write_layers(FILE *out, const descent_network *network, const char *from, const char *to,
+                                const char *other) {
+  const char *indent = network->members > 1 ? "    " : "  ", *index = network->members > 1 ? "[m]" : "";
+  for (int32_t l = 1; l <= network->n_layers; l++) {
+    const struct network_layer *layer = &network->layers[l - 1];
+    fprintf(out, "%sdense(W%" PRId32 "%s, b%" PRId32 "%s, %" PRId64 ", %" PRId64 ", %s, %s);\n", indent, l, index, l,
+            index, layer->n_in, layer->n_out, from, to);
+    if (formula_of(layer->activation))
+      fprintf(out, "%sapply_%s(%s, %" PRId64 ");\n", indent, descent_activation_name(layer->activation), to,
+              layer->n_out);
+    from = to;
+    to = other;
+    other = from;
+  }
+  return from;
+}
+
 static void write_predict(FILE *out, const descent_network *network) {
   fprintf(out, "\nvoid predict(const float *x, float *y) {\n  float a[%" PRId64 "], z[%" PRId64 "];\n", widest(network),
           widest(network));
-  const char *from = "a", *to = "z";
-  if (export_is_matrix(network))
-    fprintf(out, "  for (long j = 0; j < %" PRId64 "; j++) a[j] = x[j];\n", network->inputs);
-  else
-    fputs("  encode(x, a);\n", out);
-  if (network->schema.offsets)
-    fprintf(out, "  for (long j = 0; j < %" PRId64 "; j++) a[j] = (a[j] - offset_high[j]) - offset_low[j];\n",
-            network->inputs);
-  if (network->fill)
-    fprintf(out, "  for (long j = 0; j < %" PRId64 "; j++) a[j] = isnan(a[j]) ? fill[j] : a[j];\n", network->inputs);
-  if (network->normalize != DESCENT_NORMALIZE_NONE)
-    fprintf(out, "  for (long j = 0; j < %" PRId64 "; j++) a[j] = (a[j] - shift[j]) * scale[j];\n", network->inputs);
-  for (int32_t l = 1; l <= network->n_layers; l++) {
-    const struct network_layer *layer = &network->layers[l - 1];
-    fprintf(out, "  dense(W%" PRId32 ", b%" PRId32 ", %" PRId64 ", %" PRId64 ", %s, %s);\n", l, l, layer->n_in,
-            layer->n_out, from, to);
-    if (formula_of(layer->activation))
-      fprintf(out, "  apply_%s(%s, %" PRId64 ");\n", descent_activation_name(layer->activation), to, layer->n_out);
-    const char *swap = from;
-    from = to;
-    to = swap;
+  write_inputs(out, network, "a");
+  write_outputs(out, network, write_layers(out, network, "a", "z", "a"));
+  fputs("}\n", out);
+}
+
+/* ---- predict of an ensemble ------------------------------------------------------------------------------------- */
+
+/* Adds a member's output to y. */
+static void write_member_outputs(FILE *out, const descent_network *network, const char *a) {
+  const int64_t n = network_outputs(network);
+  switch (network->loss) {
+    case DESCENT_LOSS_BINARY_CROSS_ENTROPY: fprintf(out, "    y[0] += sigmoid(%s[0]);\n", a); break;
+    case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY:
+      fprintf(out,
+              "    float max = %s[0], sum = 0;\n"
+              "    for (long k = 1; k < %" PRId64
+              "; k++) max = %s[k] > max ? %s[k] : max;\n"
+              "    for (long k = 0; k < %" PRId64
+              "; k++) sum += %s[k] = expf(%s[k] - max);\n"
+              "    for (long k = 0; k < %" PRId64 "; k++) y[k] += %s[k] / sum;\n",
+              a, n, a, a, n, a, a, n, a);
+      break;
+    case DESCENT_LOSS_MEAN_SQUARED_ERROR:
+      fprintf(out, "    for (long k = 0; k < %" PRId64 "; k++) y[k] += %s[k];\n", n, a);
   }
-  write_outputs(out, network, from);
+}
+
+/* Divides the sums of the members by their number; values of regression are scaled once, after that. */
+static void write_means(FILE *out, const descent_network *network) {
+  fprintf(out, "  for (long k = 0; k < %" PRId64 "; k++) y[k] = y[k] / %" PRId64 ".0f", network_outputs(network),
+          network->members);
+  if (loss_is_regression(network->loss))
+    fprintf(out, " / target_scale[k] + target_shift[k]%s",
+            network->schema.target_offsets ? " + target_offset_low[k] + target_offset_high[k]" : "");
+  fputs(";\n", out);
+}
+
+static void write_predict_ensemble(FILE *out, const descent_network *network) {
+  fprintf(out,
+          "\nvoid predict(const float *x, float *y) {\n  float inputs[%" PRId64 "], a[%" PRId64 "], z[%" PRId64 "];\n",
+          network->inputs, widest(network), widest(network));
+  write_inputs(out, network, "inputs");
+  fprintf(out, "  for (long k = 0; k < %" PRId64 "; k++) y[k] = 0;\n  for (long m = 0; m < %" PRId64 "; m++) {\n",
+          network_outputs(network), network->members);
+  write_member_outputs(out, network, write_layers(out, network, "inputs", "a", "z"));
+  fputs("  }\n", out);
+  write_means(out, network);
   fputs("}\n", out);
 }
 
@@ -243,7 +313,10 @@ descent_status export_c(const descent_network *network, const char *path) {
   write_comment(writer.stream, network);
   write_constants(writer.stream, network);
   write_functions(writer.stream, network);
-  write_predict(writer.stream, network);
+  if (network->members > 1)
+    write_predict_ensemble(writer.stream, network);
+  else
+    write_predict(writer.stream, network);
   if (ferror(writer.stream))
     TRY(status_set(DESCENT_ERROR_WRITE, "%s: cannot write: %s", path, strerror(errno ? errno : EIO)));
   TRY(file_commit(&writer));

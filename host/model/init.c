@@ -60,8 +60,9 @@ static void draw(const struct network_layer *layer, uint32_t number, descent_ini
 }
 
 descent_status descent_network_initialise(descent_network *network, descent_init init, uint64_t seed) {
-  const descent_status status = network_check_unused(network);
-  if (status != DESCENT_OK) return status;
+  descent_status status;
+  TRY(network_check_unused(network));
+  TRY(network_check_plain(network, "initialise"));
   if ((unsigned)init > DESCENT_INIT_LECUN_NORMAL)
     return status_set(DESCENT_ERROR_ARGUMENT, "unknown initialisation %d", (int)init);
   for (int32_t l = 1; l <= network->n_layers; l++) {
@@ -70,5 +71,6 @@ descent_status descent_network_initialise(descent_network *network, descent_init
          network->parameters + layer->at.W);
     memset(network->parameters + layer->at.b, 0, (size_t)layer->n_out * sizeof(float));
   }
-  return DESCENT_OK;
+done:
+  return status;
 }

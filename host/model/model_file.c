@@ -5,6 +5,8 @@
  *    "missing": [..], "numbers": "1234,5", "target_places": [..], "left_out": [..], "svmlight": {..}, "offsets": [..],
  *    "target_offsets": [..], "provenance": "..", "library": "0.3.0"}
  *
+ * Version 3 is an ensemble: it has "members": K, at least 2, and the tensors members.0.layers.0.weight, .. instead of
+ * layers.0.weight, .. . Plain networks are written as version 2, which earlier releases read.
  * The members from impute to provenance are optional; schema.h describes those from columns to target_offsets; library
  * is the version that wrote the file. Version 1 has "input_names", a list, for columns and "target_name", a text, for
  * target_names. Preprocessing is stored exactly, as tensors: preprocessing.fill (inputs) with impute; .shift and .scale
@@ -22,7 +24,7 @@
 #include "core/terms.h"
 #include "core/utf8.h"
 
-enum { VERSION = 2 };
+enum { PLAIN_VERSION = 2, ENSEMBLE_VERSION = 3 };
 
 static const char in_memory[] = "the model in memory"; /* where errors name the path of a file */
 
@@ -48,12 +50,13 @@ enum {
   FIELD_LIBRARY,
   FIELD_INPUT_NAMES, /* version 1 */
   FIELD_TARGET_NAME,
+  FIELD_MEMBERS, /* version 3 */
   FIELDS
 };
 static const char *const fields[FIELDS] = {
-    "version",  "inputs",       "layers",         "loss",       "normalize", "impute",        "columns",
-    "unseen",   "target_names", "class_names",    "missing",    "numbers",   "target_places", "left_out",
-    "svmlight", "offsets",      "target_offsets", "provenance", "library",   "input_names",   "target_name",
+    "version",        "inputs",      "layers",  "loss",        "normalize",     "impute",   "columns",  "unseen",
+    "target_names",   "class_names", "missing", "numbers",     "target_places", "left_out", "svmlight", "offsets",
+    "target_offsets", "provenance",  "library", "input_names", "target_name",   "members",
 };
 
 /* ---- tensors ---------------------------------------------------------------------------------------------------- */
@@ -64,21 +67,38 @@ static void add_vector(struct safetensors_tensor *tensors, int64_t *n, const cha
   snprintf(tensor->name, sizeof tensor->name, "%s", name);
 }
 
+struct tensor_name {
+  char text[sizeof((struct safetensors_tensor *)0)->name];
+};
+
+/* "layers.0.weight"; of a member of an ensemble "members.0.layers.0.weight", as PyTorch names the parameters of the
+ * networks of a ModuleList. Layers from 0. */
+static struct tensor_name name_tensor(int64_t members, int64_t member, int32_t layer, const char *part) {
+  struct tensor_name name;
+  if (members == 1)
+    snprintf(name.text, sizeof name.text, "layers.%" PRId32 ".%s", layer, part);
+  else
+    snprintf(name.text, sizeof name.text, "members.%" PRId64 ".layers.%" PRId32 ".%s", member, layer, part);
+  return name;
+}
+
+static void add_layer(struct safetensors_tensor *tensors, int64_t *n, const descent_network *network, int64_t member,
+                      int32_t l) {
+  const struct network_layer *layer = &network->layers[l];
+  float *parameters = network->parameters + member * network->n_parameters;
+  struct safetensors_tensor *W = &tensors[(*n)++];
+  *W = (struct safetensors_tensor){.rank = 2, .shape = {layer->n_out, layer->n_in}, .data = parameters + layer->at.W};
+  strcpy(W->name, name_tensor(network->members, member, l, "weight").text);
+  add_vector(tensors, n, name_tensor(network->members, member, l, "bias").text, layer->n_out, parameters + layer->at.b);
+}
+
 descent_status model_list_tensors(const descent_network *network, struct safetensors_tensor **list, int64_t *count) {
   struct safetensors_tensor *tensors =
-      memory_allocate(2 * (int64_t)network->n_layers + 5, sizeof *tensors, "the list of a model's tensors");
+      memory_allocate(2 * network->members * network->n_layers + 5, sizeof *tensors, "the list of a model's tensors");
   if (!tensors) return DESCENT_ERROR_MEMORY;
   int64_t n = 0;
-  for (int32_t l = 0; l < network->n_layers; l++) {
-    const struct network_layer *layer = &network->layers[l];
-    struct safetensors_tensor *W = &tensors[n++];
-    *W = (struct safetensors_tensor){
-        .rank = 2, .shape = {layer->n_out, layer->n_in}, .data = network->parameters + layer->at.W};
-    snprintf(W->name, sizeof W->name, "layers.%" PRId32 ".weight", l);
-    char name[sizeof W->name];
-    snprintf(name, sizeof name, "layers.%" PRId32 ".bias", l);
-    add_vector(tensors, &n, name, layer->n_out, network->parameters + layer->at.b);
-  }
+  for (int64_t member = 0; member < network->members; member++)
+    for (int32_t l = 0; l < network->n_layers; l++) add_layer(tensors, &n, network, member, l);
   if (network->fill) add_vector(tensors, &n, "preprocessing.fill", network->inputs, network->fill);
   if (network->normalize != DESCENT_NORMALIZE_NONE) {
     add_vector(tensors, &n, "preprocessing.shift", network->inputs, network->shift);
@@ -127,8 +147,10 @@ static bool add_layers(cJSON *object, const descent_network *network) {
 descent_status model_describe(const char *path, const descent_network *network, char **text) {
   descent_status status = DESCENT_OK;
   cJSON *object = cJSON_CreateObject();
+  const bool ensemble = network->members > 1;
   bool ok =
-      cJSON_AddNumberToObject(object, fields[FIELD_VERSION], VERSION) &&
+      cJSON_AddNumberToObject(object, fields[FIELD_VERSION], ensemble ? ENSEMBLE_VERSION : PLAIN_VERSION) &&
+      (!ensemble || cJSON_AddNumberToObject(object, fields[FIELD_MEMBERS], (double)network->members)) &&
       cJSON_AddNumberToObject(object, fields[FIELD_INPUTS], (double)network->inputs) && add_layers(object, network) &&
       cJSON_AddStringToObject(object, fields[FIELD_LOSS], descent_loss_name(network->loss)) &&
       cJSON_AddStringToObject(object, fields[FIELD_NORMALIZE], descent_normalize_name(network->normalize)) &&
@@ -181,7 +203,7 @@ done:
 /* The parsed metadata, before it is checked against the tensors. */
 struct description {
   cJSON *json;
-  int64_t version;
+  int64_t version, members;
   const cJSON *found[FIELDS];
   int64_t *widths;                 /* (options.layers) */
   descent_activation *activations; /* (options.layers) */
@@ -235,6 +257,17 @@ done:
   return status;
 }
 
+static descent_status parse_members(const char *path, struct description *d) {
+  d->members = 1;
+  if (d->version < ENSEMBLE_VERSION) {
+    if (!d->found[FIELD_MEMBERS]) return DESCENT_OK;
+    return status_set(DESCENT_ERROR_MODEL, "%s: metadata: 'members' is not part of format version %" PRId64, path,
+                      d->version);
+  }
+  if (json_integer(d->found[FIELD_MEMBERS], &d->members) && d->members > 1) return DESCENT_OK;
+  return bad_field(path, FIELD_MEMBERS, "an integer of at least 2");
+}
+
 static descent_status parse_description(const char *path, const char *text, struct description *d) {
   char where[512];
   snprintf(where, sizeof where, "%.400s: metadata", path);
@@ -242,10 +275,11 @@ static descent_status parse_description(const char *path, const char *text, stru
   descent_status status;
   d->options = descent_network_options_default();
   TRY(json_parse(where, 0, text, strlen(text), &d->json));
-  TRY(json_version(where, d->json, VERSION, DESCENT_ERROR_MODEL, &d->version));
+  TRY(json_version(where, d->json, ENSEMBLE_VERSION, DESCENT_ERROR_MODEL, &d->version));
   TRY(json_fields(where, d->json, fields, FIELDS, d->found));
   if (!json_integer(d->found[FIELD_INPUTS], &d->options.inputs) || d->options.inputs < 1)
     return bad_field(path, FIELD_INPUTS, "a positive integer");
+  TRY(parse_members(path, d));
   TRY(parse_layers(path, d));
   if (descent_loss_parse(quote_text(d->found[FIELD_LOSS], &quoted), &d->options.loss) != DESCENT_OK ||
       descent_normalize_parse(quote_text(d->found[FIELD_NORMALIZE], &quoted), &d->normalize) != DESCENT_OK)
@@ -257,17 +291,31 @@ done:
   return status;
 }
 
+/* Checks, before any large allocation, that the file has the tensors of every member of an ensemble. */
+static descent_status check_members(const struct safetensors *file, const struct description *d) {
+  static const char *const parts[] = {"weight", "bias"};
+  for (int64_t member = 0; d->members > 1 && member < d->members; member++)
+    for (int32_t i = 0; i < 2 * d->options.layers; i++) {
+      const struct tensor_name name = name_tensor(d->members, member, i / 2, parts[i % 2]);
+      if (!safetensors_find(file, name.text))
+        return status_set(DESCENT_ERROR_MODEL,
+                          "%s: tensor '%s' is missing, but the metadata states %" PRId64 " members", file->path,
+                          name.text, d->members);
+    }
+  return DESCENT_OK;
+}
+
 /* Checks, before any large allocation, that the described layers do not exceed the data of the file. */
 static descent_status check_size(const struct safetensors *file, const struct description *d) {
   int64_t values = 0, n_in = d->options.inputs;
-  const int64_t held = file->data_bytes / (int64_t)sizeof(float);
+  const int64_t each = file->data_bytes / (int64_t)sizeof(float) / d->members; /* values of a member */
   for (int32_t l = 0; l < d->options.layers; l++) {
     const int64_t n_out = d->widths[l]; /* at most 2^53: sums of two do not overflow */
     int64_t weights;
-    if (!size_product(n_in + 1, n_out, &weights) || weights > held - values)
+    if (!size_product(n_in + 1, n_out, &weights) || weights > each - values)
       return status_set(DESCENT_ERROR_MODEL,
-                        "%s: layer %" PRId32 ", %" PRId64 " x %" PRId64 ", exceeds the file's %" PRId64 " values",
-                        file->path, l + 1, n_out, n_in, held);
+                        "%s: layer %" PRId32 ", %" PRId64 " x %" PRId64 ", exceeds the file's %" PRId64 " values%s",
+                        file->path, l + 1, n_out, n_in, each, d->members > 1 ? " of each member" : "");
     values += weights;
     n_in = n_out;
   }
@@ -365,8 +413,9 @@ static descent_status load(struct safetensors *file, descent_network **network) 
   descent_status status;
   TRY(check_kind(file));
   TRY(parse_description(path, file->texts[SAFETENSORS_MODEL], &described));
+  TRY(check_members(file, &described));
   TRY(check_size(file, &described));
-  status = descent_network_create(&described.options, &loaded);
+  status = network_create(&described.options, described.members, &loaded);
   if (status == DESCENT_ERROR_ARGUMENT) status = status_set(DESCENT_ERROR_MODEL, "%s: %s", path, descent_last_error());
   if (status != DESCENT_OK) goto done;
   TRY(fill_network(file, &described, loaded));

@@ -94,7 +94,12 @@ static descent_status create_layers(const descent_network_options *options, desc
   return DESCENT_OK;
 }
 
-static descent_status create_parameters(descent_network *network) {
+/* Room for those of so many members. */
+static descent_status create_parameters(int64_t members, descent_network *network) {
+  int64_t count;
+  if (!size_product(members, network->n_parameters, &count))
+    return status_set(DESCENT_ERROR_MEMORY, "%" PRId64 " members of %" PRId64 " parameters exceed the address space",
+                      members, network->n_parameters);
   int32_t largest = 1; /* named in the error message */
   for (int32_t l = 2; l <= network->n_layers; l++) {
     const struct parameter_segment *at = &network->layers[l - 1].at, *most = &network->layers[largest - 1].at;
@@ -102,12 +107,18 @@ static descent_status create_parameters(descent_network *network) {
   }
   const struct network_layer *layer = &network->layers[largest - 1];
   char what[160];
-  snprintf(what, sizeof what,
-           "%" PRId64 " parameters, most of them in layer %" PRId32 " (%" PRId64 " x %" PRId64
-           " weights): use narrower layers",
-           network->n_parameters, largest, layer->n_out, layer->n_in);
-  network->parameters = memory_allocate(network->n_parameters, sizeof *network->parameters, what);
-  return network->parameters ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+  if (members > 1)
+    snprintf(what, sizeof what, "%" PRId64 " members of %" PRId64 " parameters: use fewer", members,
+             network->n_parameters);
+  else
+    snprintf(what, sizeof what,
+             "%" PRId64 " parameters, most of them in layer %" PRId32 " (%" PRId64 " x %" PRId64
+             " weights): use narrower layers",
+             network->n_parameters, largest, layer->n_out, layer->n_in);
+  network->parameters = memory_allocate(count, sizeof *network->parameters, what);
+  if (!network->parameters) return DESCENT_ERROR_MEMORY;
+  network->members = members;
+  return DESCENT_OK;
 }
 
 /* Preprocessing that changes nothing: shift 0, scale 1. */
@@ -142,29 +153,34 @@ static void network_clear(void *object) {
   free(network->layers);
 }
 
-descent_status descent_network_create(const descent_network_options *options, descent_network **network) {
+descent_status network_create(const descent_network_options *options, int64_t members, descent_network **network) {
   descent_network *created = NULL;
-  descent_network_options complete;
   descent_status status;
-  TRY(argument_check(network, "network"));
-  TRY(complete_network_options(options, &complete));
-  options = &complete;
   TRY(check_options(options));
   created = handle_create(HANDLE_NETWORK, sizeof *created, network_clear, "the network");
   if (!created) return DESCENT_ERROR_MEMORY;
   created->inputs = options->inputs;
-  created->members = 1;
   created->loss = options->loss;
   created->normalize = DESCENT_NORMALIZE_NONE;
   created->checkpoint_step = -1;
   created->classes = count_classes(options->loss, options->widths[options->layers - 1]);
   TRY(create_layers(options, created));
-  TRY(create_parameters(created));
+  TRY(create_parameters(members, created));
   TRY(create_preprocessing(created));
   *network = created;
   created = NULL;
 done:
   descent_network_free(created);
+  return status;
+}
+
+descent_status descent_network_create(const descent_network_options *options, descent_network **network) {
+  descent_network_options complete;
+  descent_status status;
+  TRY(argument_check(network, "network"));
+  TRY(complete_network_options(options, &complete));
+  status = network_create(&complete, 1, network);
+done:
   return status;
 }
 
@@ -208,21 +224,6 @@ done:
   return status;
 }
 
-/* Room for the parameters of so many members. */
-static descent_status create_members(descent_network *network, int64_t members) {
-  int64_t count;
-  if (members == 1) return DESCENT_OK;
-  if (!size_product(members, network->n_parameters, &count))
-    return status_set(DESCENT_ERROR_MEMORY, "%" PRId64 " members of %" PRId64 " parameters exceed the address space",
-                      members, network->n_parameters);
-  float *parameters = memory_allocate(count, sizeof *parameters, "the parameters of the members");
-  if (!parameters) return DESCENT_ERROR_MEMORY;
-  free(network->parameters);
-  network->parameters = parameters;
-  network->members = members;
-  return DESCENT_OK;
-}
-
 descent_status network_copy_frame(const descent_network *network, int64_t members, descent_network **copy) {
   descent_network_options options = descent_network_options_default();
   descent_activation *activations = NULL;
@@ -238,8 +239,7 @@ descent_status network_copy_frame(const descent_network *network, int64_t member
   }
   options.inputs = network->inputs, options.layers = network->n_layers, options.loss = network->loss;
   options.widths = widths, options.activations = activations;
-  TRY(descent_network_create(&options, &created));
-  TRY(create_members(created, members));
+  TRY(network_create(&options, members, &created));
   TRY(copy_contents(network, created));
   *copy = created;
   created = NULL;
@@ -278,6 +278,7 @@ descent_status descent_network_get_layer(const descent_network *network, int32_t
   const struct network_layer *at = NULL;
   descent_status status;
   TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(network_check_plain(network, "get_layer"));
   TRY(find_layer(network, layer, &at));
   if (W) memcpy(W, network->parameters + at->at.W, (size_t)(at->n_out * at->n_in) * sizeof *W);
   if (b) memcpy(b, network->parameters + at->at.b, (size_t)at->n_out * sizeof *b);
@@ -296,6 +297,7 @@ descent_status descent_network_set_layer(descent_network *network, int32_t layer
   const struct network_layer *at = NULL;
   descent_status status;
   TRY(network_check_unused(network));
+  TRY(network_check_plain(network, "set_layer"));
   TRY(find_layer(network, layer, &at));
   TRY(network_check_finite(layer, "W", W, at->n_out * at->n_in));
   TRY(network_check_finite(layer, "b", b, at->n_out));

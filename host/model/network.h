@@ -44,6 +44,13 @@ void network_free_outline(descent_network *outline);
 /* Whether both have the same inputs, widths, activations and loss. */
 bool network_same_shape(const descent_network *a, const descent_network *b);
 
+/* ERROR_ARGUMENT, "networks[2]: layer 1 has 64 units, but 32 in networks[0] ..", unless both could be members of one
+ * ensemble: equal in shape, preprocessing and schema. `name`: of `network`; `first` is networks[0]. */
+descent_status network_check_joins(const descent_network *network, const char *name, const descent_network *first);
+
+/* As descent_network_create from complete options, with parameters for so many members. */
+descent_status network_create(const descent_network_options *options, int64_t members, descent_network **network);
+
 /* A copy of everything but the parameters, which are 0, for so many members. */
 descent_status network_copy_frame(const descent_network *network, int64_t members, descent_network **copy);
 

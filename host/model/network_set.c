@@ -57,6 +57,7 @@ descent_status descent_network_set_preprocessing(descent_network *network, const
   TRY(handle_check(network, HANDLE_NETWORK, "network"));
   TRY(argument_check(preprocessing, "preprocessing"));
   TRY(network_check_unused(network));
+  TRY(network_check_plain(network, "set_preprocessing"));
   TRY(complete_preprocessing(preprocessing, &p));
   TRY(check_preprocessing(network, &p));
   if (p.fill) {

@@ -11,7 +11,7 @@
 #include "core/memory.h"
 #include "core/status.h"
 
-enum { NAME = 48, INPUTS = 3, OUTPUTS = 2, ATTRIBUTES = 2, OPSETS = 2 };
+enum { NAME = 48, INPUTS = 3, OUTPUTS = 2, ATTRIBUTES = 2, OPSETS = 2, RANK = 3 };
 
 struct node {
   Onnx__NodeProto message;
@@ -21,7 +21,7 @@ struct node {
 
 struct constant {
   Onnx__TensorProto message;
-  int64_t dims[2];
+  int64_t dims[RANK];
 };
 
 struct value {
@@ -123,14 +123,13 @@ char *onnx_name(struct onnx_graph *graph, const char *format, long long index) {
 
 /* ---- constants -------------------------------------------------------------------------------------------------- */
 
-static struct constant *add_constant(struct onnx_graph *graph, char *name, int type, int rank, int64_t first,
-                                     int64_t second) {
+static struct constant *add_constant(struct onnx_graph *graph, char *name, int type, int rank, const int64_t *dims) {
   const size_t i = graph->graph.n_initializer++;
   assert((int64_t)i < graph->room.constants);
   struct constant *made = &graph->constants[i];
   onnx__tensor_proto__init(&made->message);
-  made->dims[0] = first;
-  made->dims[1] = second;
+  assert(rank <= RANK);
+  memcpy(made->dims, dims, (size_t)rank * sizeof *dims);
   made->message.n_dims = (size_t)rank;
   made->message.dims = made->dims;
   made->message.has_data_type = true;
@@ -146,19 +145,28 @@ static void set_raw(struct constant *constant, const void *data, size_t bytes) {
 }
 
 char *onnx_floats(struct onnx_graph *graph, char *name, int rank, int64_t rows, int64_t n, const float *values) {
+  const int64_t dims[] = {rows, n};
   struct constant *made =
-      add_constant(graph, name, ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, rank, rank == 2 ? rows : n, n);
+      add_constant(graph, name, ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, rank, rank == 2 ? dims : dims + 1);
   set_raw(made, values, (size_t)(rows * n) * sizeof *values);
   return name;
 }
 
+char *onnx_matrices(struct onnx_graph *graph, char *name, int64_t matrices, int64_t rows, int64_t n,
+                    const float *values) {
+  const int64_t dims[] = {matrices, rows, n};
+  set_raw(add_constant(graph, name, ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT, 3, dims), values,
+          (size_t)(matrices * rows * n) * sizeof *values);
+  return name;
+}
+
 char *onnx_integers(struct onnx_graph *graph, char *name, int64_t n, const int64_t *values) {
-  set_raw(add_constant(graph, name, ONNX__TENSOR_PROTO__DATA_TYPE__INT64, 1, n, 0), values, (size_t)n * sizeof *values);
+  set_raw(add_constant(graph, name, ONNX__TENSOR_PROTO__DATA_TYPE__INT64, 1, &n), values, (size_t)n * sizeof *values);
   return name;
 }
 
 char *onnx_texts(struct onnx_graph *graph, char *name, int64_t n, ProtobufCBinaryData *texts) {
-  struct constant *made = add_constant(graph, name, ONNX__TENSOR_PROTO__DATA_TYPE__STRING, 1, n, 0);
+  struct constant *made = add_constant(graph, name, ONNX__TENSOR_PROTO__DATA_TYPE__STRING, 1, &n);
   made->message.n_string_data = (size_t)n;
   made->message.string_data = texts;
   return name;
@@ -215,6 +223,12 @@ void onnx_set_integer(struct onnx_graph *graph, const char *name, int64_t value)
   Onnx__AttributeProto *attribute = add_attribute(graph, name, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT);
   attribute->has_i = true;
   attribute->i = value;
+}
+
+void onnx_set_integers(struct onnx_graph *graph, const char *name, const int64_t *values, int64_t n) {
+  Onnx__AttributeProto *attribute = add_attribute(graph, name, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS);
+  attribute->n_ints = (size_t)n;
+  attribute->ints = (int64_t *)(uintptr_t)values; /* which is only read */
 }
 
 void onnx_set_real(struct onnx_graph *graph, const char *name, float value) {

@@ -24,15 +24,19 @@ char *onnx_name(struct onnx_graph *graph, const char *format, long long index);
 /* Add a constant and return its name: floats of shape (), (n) or (rows, n) for rank 0, 1 or 2; integers and texts
  * (n). */
 char *onnx_floats(struct onnx_graph *graph, char *name, int rank, int64_t rows, int64_t n, const float *values);
+/* Shape (matrices, rows, n). */
+char *onnx_matrices(struct onnx_graph *graph, char *name, int64_t matrices, int64_t rows, int64_t n,
+                    const float *values);
 char *onnx_integers(struct onnx_graph *graph, char *name, int64_t n, const int64_t *values);
 char *onnx_texts(struct onnx_graph *graph, char *name, int64_t n, ProtobufCBinaryData *texts);
 
 /* Adds node `op` with up to 3 inputs, NULL after the last, and one output named `output`, which is returned. */
 char *onnx_node(struct onnx_graph *graph, const char *op, char *output, char *a, char *b, char *c);
-/* Set the inputs (borrowed), the domain or an attribute of the node added last. */
+/* Set the inputs (borrowed), the domain or an attribute (lists are borrowed) of the node added last. */
 void onnx_set_inputs(struct onnx_graph *graph, char **inputs, int64_t n);
 void onnx_set_domain(struct onnx_graph *graph, const char *domain);
 void onnx_set_integer(struct onnx_graph *graph, const char *name, int64_t value);
+void onnx_set_integers(struct onnx_graph *graph, const char *name, const int64_t *values, int64_t n);
 void onnx_set_real(struct onnx_graph *graph, const char *name, float value);
 void onnx_set_texts(struct onnx_graph *graph, const char *name, ProtobufCBinaryData *texts, int64_t n);
 

@@ -116,6 +116,24 @@ done:
   return status;
 }
 
+/* A model file of several networks has no one sequence of layers. */
+static descent_status check_plain(const struct safetensors *file) {
+  const char *text = file->texts[SAFETENSORS_MODEL];
+  cJSON *json = NULL;
+  int64_t members;
+  descent_status status = DESCENT_OK;
+  if (!text) return DESCENT_OK;
+  TRY(json_parse(file->path, 0, text, strlen(text), &json));
+  if (json_integer(cJSON_GetObjectItemCaseSensitive(json, "members"), &members) && members > 1)
+    TRY(status_set(DESCENT_ERROR_MODEL,
+                   "%s: an ensemble of %" PRId64
+                   " networks: write one of them as a model (descent export --member) and load that",
+                   file->path, members));
+done:
+  cJSON_Delete(json);
+  return status;
+}
+
 descent_status descent_network_load_weights(descent_network *network, const char *path) {
   struct safetensors file = {0};
   struct linear_layer *layers = NULL;
@@ -123,8 +141,10 @@ descent_status descent_network_load_weights(descent_network *network, const char
   int64_t n = 0;
   descent_status status;
   TRY(network_check_unused(network));
+  TRY(network_check_plain(network, "load_weights"));
   TRY(argument_check(path, "path"));
   TRY(safetensors_open_any(path, &file));
+  TRY(check_plain(&file));
   layers = memory_allocate(file.n, sizeof *layers, "the layers of a file");
   parameters = memory_allocate(network->n_parameters, sizeof *parameters, "the network's parameters");
   if (!layers || !parameters) TRY(DESCENT_ERROR_MEMORY);

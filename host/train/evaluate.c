@@ -2,6 +2,7 @@
 #include "train/evaluate.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/memory.h"
@@ -10,6 +11,7 @@
 #include "core/terms.h"
 #include "data/dataset.h"
 #include "train/check.h"
+#include "train/evaluate_ensemble.h"
 #include "train/extremes.h"
 #include "train/metrics.h"
 
@@ -25,45 +27,159 @@ descent_status evaluate_mean_loss(const struct program *program, double totals[2
   return status;
 }
 
+/* ---- several evaluations ---------------------------------------------------------------------------------------- */
+
+static void fail(struct evaluation *e, descent_status status) {
+  e->status = status;
+  snprintf(e->error, sizeof e->error, "%s", descent_last_error());
+}
+
+static bool is_running(const struct evaluation *e) { return e->status == DESCENT_OK && !e->stopped; }
+
+/* The first row behind the present block. */
+static int64_t next_row(const struct evaluation *e) { return e->first + e->rows; }
+
+static descent_status begin(struct evaluation *e) {
+  const int64_t block = program_block_rows(e->program, e->dataset->rows);
+  descent_status status = DESCENT_OK;
+  /* The measures of classifiers come from logits: float32 probabilities near 0 and 1 tie. */
+  e->shown = loss_is_regression(e->network->loss) ? e->program->at.P : e->program->at.A;
+  e->values = memory_allocate(block * network_outputs(e->network), sizeof *e->values, "predictions");
+  if (!e->values) TRY(DESCENT_ERROR_MEMORY);
+  TRY(metrics_create(e->network, e->dataset->rows, e->top_k, &e->sums));
+  TRY(evaluate_begin(e->program, 0, 0));
+  if (e->own_loss) e->own_loss->total = e->own_loss->weight = 0;
+done:
+  return status;
+}
+
+/* Starts the next block of each that has one; `jobs` (count). */
+static void start_blocks(struct evaluation *const *all, int64_t count, struct program_job *jobs) {
+  int64_t n = 0;
+  for (int64_t i = 0; i < count; i++) {
+    struct evaluation *e = all[i];
+    const int64_t left = e->dataset->rows - next_row(e);
+    if (!is_running(e) || left == 0) continue;
+    e->step = (struct plan_step){.number = 1, .first_row = next_row(e), .rows = program_block_rows(e->program, left)};
+    jobs[n++] = (struct program_job){e->program, e->program->plan->evaluate, &e->step, 1};
+  }
+  const descent_status status = program_run_together(jobs, n);
+  for (int64_t i = 0; i < count && status != DESCENT_OK; i++)
+    if (is_running(all[i]) && all[i]->dataset->rows > next_row(all[i])) fail(all[i], status);
+}
+
+/* Moves to the block that was started last, or behind the last row. */
+static descent_status advance(struct evaluation *e) {
+  e->first = next_row(e);
+  e->rows = program_block_rows(e->program, e->dataset->rows - e->first);
+  return DESCENT_OK;
+}
+
+static descent_status read_block(struct evaluation *e) {
+  const int64_t rows = e->rows;
+  descent_status status = DESCENT_OK;
+  if (rows == 0) return status;
+  TRY(program_read(e->program, e->shown, 0, rows * network_outputs(e->network), PLAN_F32, e->values));
+  if (e->own_loss) TRY(own_loss_add(e->own_loss, e->program, rows));
+  if (next_row(e) == e->dataset->rows) goto done;
+  if (e->stop)
+    e->stopped = e->stop(e->user);
+  else
+    TRY(progress_report("evaluating", NULL, "rows", next_row(e), e->dataset->rows));
+done:
+  return status;
+}
+
+static descent_status count_block(struct evaluation *e) {
+  const struct dataset_storage *storage = e->dataset->storage;
+  const int64_t outputs = network_outputs(e->network);
+  descent_status status = DESCENT_OK;
+  if (e->strict) {
+    TRY(extremes_check_inputs(e->network, e->dataset, e->first, e->rows));
+    TRY(extremes_check_outputs(e->network, e->dataset, e->first, e->rows, e->values));
+  }
+  for (int64_t r = 0; r < e->rows; r++)
+    metrics_add(e->sums, e->values + r * outputs,
+                storage->y + dataset_source_row(e->dataset, e->first + r) * storage->targets);
+done:
+  return status;
+}
+
+static descent_status finish(struct evaluation *e) {
+  double totals[2], loss;
+  descent_status status;
+  TRY(evaluate_mean_loss(e->program, totals, &loss));
+  if (e->own_loss) loss = e->own_loss->weight > 0 ? e->own_loss->total / e->own_loss->weight : NAN;
+  TRY(metrics_finish(e->sums, loss, e->metrics));
+done:
+  return status;
+}
+
+static void run_part(struct evaluation *const *all, int64_t count, descent_status (*part)(struct evaluation *e)) {
+  for (int64_t i = 0; i < count; i++) {
+    if (!is_running(all[i])) continue;
+    const descent_status status = part(all[i]);
+    if (status != DESCENT_OK) fail(all[i], status);
+  }
+}
+
+static bool any_has_rows(struct evaluation *const *all, int64_t count) {
+  for (int64_t i = 0; i < count; i++)
+    if (is_running(all[i]) && all[i]->rows) return true;
+  return false;
+}
+
+void evaluate_together(struct evaluation *const *all, int64_t count) {
+  struct program_job *jobs = memory_allocate(count, sizeof *jobs, "evaluations");
+  for (int64_t i = 0; i < count && !jobs; i++) fail(all[i], DESCENT_ERROR_MEMORY);
+  run_part(all, count, begin);
+  if (jobs) start_blocks(all, count, jobs);
+  run_part(all, count, advance);
+  while (any_has_rows(all, count)) {
+    run_part(all, count, read_block);
+    start_blocks(all, count, jobs); /* a device with a queue computes them while the host counts the last ones */
+    run_part(all, count, count_block);
+    run_part(all, count, advance);
+  }
+  run_part(all, count, finish);
+  for (int64_t i = 0; i < count; i++) {
+    metrics_free(all[i]->sums);
+    free(all[i]->values);
+  }
+  free(jobs);
+}
+
 descent_status evaluate_dataset(struct program *program, const descent_network *network, const descent_dataset *dataset,
                                 int64_t top_k, bool strict, struct own_loss *own_loss, bool (*stop)(void *user),
                                 void *user, descent_metrics *metrics) {
-  const struct dataset_storage *storage = dataset->storage;
-  const int64_t outputs = network->layers[network->n_layers - 1].n_out;
-  const int64_t block = program_block_rows(program, dataset->rows);
-  struct metrics_sums *sums = NULL;
-  double totals[2], loss;
-  descent_status status = DESCENT_OK;
-  /* The measures of classifiers come from logits: float32 probabilities near 0 and 1 tie. */
-  const int shown = loss_is_regression(network->loss) ? program->at.P : program->at.A;
-  float *values = memory_allocate(block * outputs, sizeof *values, "predictions");
-  if (!values) TRY(DESCENT_ERROR_MEMORY);
-  TRY(metrics_create(network, dataset->rows, top_k, &sums));
-  TRY(evaluate_begin(program, 0, 0));
-  if (own_loss) own_loss->total = own_loss->weight = 0;
-  TRY(program_run_block(program, program->plan->evaluate, 0, block));
-  for (int64_t first = 0; first < dataset->rows; first += block) {
-    const int64_t rows = program_block_rows(program, dataset->rows - first), next = first + rows;
-    TRY(program_read(program, shown, 0, rows * outputs, PLAN_F32, values));
-    if (own_loss) TRY(own_loss_add(own_loss, program, rows));
-    if (next < dataset->rows) { /* a device with a queue computes this block while the host counts the last one */
-      if (stop && stop(user)) goto done;
-      if (!stop) TRY(progress_report("evaluating", NULL, "rows", next, dataset->rows));
-      TRY(program_run_block(program, program->plan->evaluate, next, program_block_rows(program, dataset->rows - next)));
-    }
-    if (strict) {
-      TRY(extremes_check_inputs(network, dataset, first, rows));
-      TRY(extremes_check_outputs(network, dataset, first, rows, values));
-    }
-    for (int64_t r = 0; r < rows; r++)
-      metrics_add(sums, values + r * outputs, storage->y + dataset_source_row(dataset, first + r) * storage->targets);
-  }
-  TRY(evaluate_mean_loss(program, totals, &loss));
-  if (own_loss) loss = own_loss->weight > 0 ? own_loss->total / own_loss->weight : NAN;
-  TRY(metrics_finish(sums, loss, metrics));
+  struct evaluation one = {.program = program,
+                           .network = network,
+                           .dataset = dataset,
+                           .top_k = top_k,
+                           .strict = strict,
+                           .own_loss = own_loss,
+                           .stop = stop,
+                           .user = user,
+                           .metrics = metrics};
+  struct evaluation *const all[] = {&one};
+  evaluate_together(all, 1);
+  return one.status;
+}
+
+/* ---- a network on a dataset ------------------------------------------------------------------------------------- */
+
+/* A plain network, on a dataset with its offsets. */
+static descent_status evaluate_network(const descent_network *network, descent_device *device,
+                                       const descent_dataset *dataset, const descent_predict_options *options,
+                                       int64_t top_k, descent_metrics *metrics) {
+  const int64_t block = program_evaluation_block(network, device, dataset->rows);
+  struct program program = {0};
+  descent_status status;
+  TRY(program_create_prediction(network, device, options, 0, block, &program));
+  TRY(program_bind(&program, dataset));
+  TRY(evaluate_dataset(&program, network, dataset, top_k, true, NULL, NULL, NULL, metrics));
 done:
-  metrics_free(sums);
-  free(values);
+  program_clear(&program);
   return status;
 }
 
@@ -71,7 +187,6 @@ descent_status descent_evaluate_with(const descent_network *network, descent_dev
                                      const descent_dataset *dataset, const descent_predict_options *options,
                                      int64_t top_k, descent_metrics *metrics) {
   descent_predict_options complete;
-  struct program program = {0};
   descent_dataset *aligned = NULL;
   descent_status status;
   TRY(handle_check(network, HANDLE_NETWORK, "network"));
@@ -82,12 +197,9 @@ descent_status descent_evaluate_with(const descent_network *network, descent_dev
   TRY(check_dataset(network, dataset, true, "the dataset"));
   TRY(dataset_align(dataset, &network->schema, &aligned));
   if (aligned) dataset = aligned;
-  TRY(program_create_prediction(network, device, &complete, 0, program_evaluation_block(network, device, dataset->rows),
-                                &program));
-  TRY(program_bind(&program, dataset));
-  TRY(evaluate_dataset(&program, network, dataset, top_k, true, NULL, NULL, NULL, metrics));
+  TRY((network->members == 1 ? evaluate_network : evaluate_ensemble)(network, device, dataset, &complete, top_k,
+                                                                     metrics));
 done:
-  program_clear(&program);
   descent_dataset_free(aligned);
   return status;
 }

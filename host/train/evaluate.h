@@ -1,13 +1,42 @@
-/* Evaluates a program on a whole dataset. */
+/* Evaluates programs on whole datasets. */
 #ifndef DESCENT_TRAIN_EVALUATE_H
 #define DESCENT_TRAIN_EVALUATE_H
 
 #include "train/own_loss.h"
 
-/* Runs the evaluate range over all rows of the dataset, which is bound to the program, and computes the metrics. `stop`
- * is called between blocks of rows; if it returns true, the evaluation ends with DESCENT_OK and `metrics` is unchanged.
- * Without it (NULL) progress is reported, and ERROR_CANCELLED is possible. `strict`: ERROR_DATA for a row with an input or output that is not finite
- * (extremes.h); otherwise such a row makes measures NaN. `own_loss`: gives the metrics' loss; NULL: the network's does. */
+struct metrics_sums;
+
+/* The evaluation of one program on one dataset, which is bound to it. */
+struct evaluation {
+  struct program *program;
+  const descent_network *network;
+  const descent_dataset *dataset;
+  int64_t top_k;
+  bool strict;               /* ERROR_DATA for a row with an input or output that is not finite (extremes.h); otherwise
+                              * such a row makes measures NaN */
+  struct own_loss *own_loss; /* gives the metrics' loss; NULL: the network's does */
+  /* Called between blocks of rows; if it returns true, the evaluation ends with DESCENT_OK and `metrics` is unchanged.
+   * NULL: progress is reported, and ERROR_CANCELLED is possible. */
+  bool (*stop)(void *user);
+  void *user;
+  descent_metrics *metrics;
+  /* Set by the evaluation: */
+  descent_status status;
+  char error[1024]; /* the text of a failure */
+  /* While it runs: */
+  struct metrics_sums *sums;
+  float *values;         /* (block, outputs) of the rows [first, first + rows) */
+  int shown;             /* the buffer that they come from */
+  int64_t first, rows;   /* of the block that is computed and not yet counted */
+  struct plan_step step; /* of the block that was started last */
+  bool stopped;
+};
+
+/* Runs the evaluate range over all rows of each dataset, a block at a time and those of all programs, which are on one
+ * device, together. Every evaluation has the bits that it has alone. */
+void evaluate_together(struct evaluation *const *evaluations, int64_t count);
+
+/* One evaluation; its members are those of the struct. */
 descent_status evaluate_dataset(struct program *program, const descent_network *network, const descent_dataset *dataset,
                                 int64_t top_k, bool strict, struct own_loss *own_loss, bool (*stop)(void *user),
                                 void *user, descent_metrics *metrics);

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "core/memory.h"
+#include "core/options.h"
 #include "core/status.h"
 #include "train/check.h"
 #include "train/extremes.h"
@@ -116,7 +117,8 @@ descent_status feed_check(struct fit *f, const descent_network *network) {
 descent_status feed_open(struct fit *f) {
   f->trainer->data = f->training;
   if (!f->source) return DESCENT_OK;
-  return filler_create(f->source, f->trainer->network, f->options.seed, f->options.epochs, f->batch, &f->filler);
+  return filler_create(f->source, f->trainer->network, options_shuffle_seed(&f->options), f->options.epochs, f->batch,
+                       &f->filler);
 }
 
 /* ---- an epoch --------------------------------------------------------------------------------------------------- */
@@ -124,7 +126,8 @@ descent_status feed_open(struct fit *f) {
 static bool epoch_is_done(const struct fit *f) { return f->epoch_steps && f->at.done >= f->epoch_steps; }
 
 static descent_status begin_dataset(struct fit *f) {
-  f->order = permutation_create(f->options.seed, RNG_SHUFFLE, (uint64_t)f->at.epoch, (uint64_t)f->rows);
+  f->order =
+      permutation_create(options_shuffle_seed(&f->options), RNG_SHUFFLE, (uint64_t)f->at.epoch, (uint64_t)f->rows);
   f->feed = (struct feed){.rows = f->rows,
                           .order = f->epoch_steps > 1 ? &f->order : NULL,
                           .y = f->training->storage->y,

@@ -1,11 +1,13 @@
-/* The state of a training over epochs, shared by fit.c, feed.c and recovery.c. */
+/* A training over epochs, as phases that rounds.c calls: one training alone, or many beside each other. During the
+ * training, the network holds the parameters to return (the best ones, or the last finite ones); those being trained are
+ * on the device. */
 #ifndef DESCENT_TRAIN_FIT_H
 #define DESCENT_TRAIN_FIT_H
 
 #include "checkpoint/snapshot.h"
 #include "core/rng.h"
+#include "train/evaluate.h"
 #include "train/micro_batches.h"
-#include "train/own_loss.h"
 #include "train/trainer.h"
 
 struct recovery;
@@ -26,7 +28,30 @@ struct ranks {
   bool choices_differ;           /* of algorithms, between ranks */
 };
 
+/* Most steps that are given to the device at once. */
+enum { FIT_MAX_STEPS = 256, FIT_WARNING = 256, FIT_PLACEMENT = 400 };
+
+/* What comes next, in the order in which an epoch has them. */
+enum fit_phase {
+  FIT_OVER,       /* it has its epochs, or was stopped: fit_finish */
+  FIT_EPOCH,      /* fit_begin_epoch, whose first step may be one within the epoch */
+  FIT_STEPS,      /* fit_prepare_steps, .. */
+  FIT_VALIDATION, /* fit_begin_validation, .. */
+  FIT_REPORT,     /* fit_report and fit_next_epoch */
+  FIT_ENDED       /* nothing: it has its result, or its error */
+};
+
+/* The epoch that was finished last, with what its texts and numbers point to. */
+struct fit_report {
+  descent_epoch_info info;
+  descent_metrics validation;
+  bool improved;
+  char warning[FIT_WARNING], placement[FIT_PLACEMENT + 100];
+};
+
 struct fit {
+  descent_network *network; /* of the caller, as the device: until the trainer has references */
+  descent_device *device;
   descent_trainer *trainer;
   descent_train_options options;                /* with defaults for what was not given */
   const descent_dataset *training, *validation; /* training: NULL with a source */
@@ -42,13 +67,23 @@ struct fit {
   struct micro_batches cut;     /* micro-batches of a step */
   struct ranks ranks;
   struct own_loss own_loss; /* of the caller; its function is NULL for the network's */
-  char placement[400];
+  char placement[FIT_PLACEMENT];
   struct fit_state at;   /* the position of the training; `seconds` excludes the time since `started` */
   double started;        /* clock_seconds() */
   int64_t steps_per_run; /* most steps to run at once, adapted so that pauses are frequent enough */
   bool stopped;          /* for the reason `stop` */
   bool save_requested;   /* by on_pause */
   descent_stop stop;
+  enum fit_phase phase;
+  descent_fit_result *result;            /* of the caller, or NULL */
+  descent_status status;                 /* once it has ended */
+  char error[1024];                      /* its text; "" for a success */
+  bool ready;                            /* to train: what ends it from then on leaves a result */
+  bool describes_epochs;                 /* in `report`, for a callback */
+  struct plan_step steps[FIT_MAX_STEPS]; /* the next or last steps to be given to the device at once */
+  int64_t n_steps;
+  struct evaluation evaluation; /* of the validation data */
+  struct fit_report report;
   struct recovery *recovery; /* NULL without checkpoints */
   struct feed feed;
   struct permutation order;     /* of the epoch's rows in a dataset */
@@ -60,5 +95,66 @@ struct fit {
 
 /* Steps done in total. In a first epoch of unknown length epoch_steps is 0 and not needed. */
 static inline int64_t fit_steps(const struct fit *f) { return (f->at.epoch - 1) * f->epoch_steps + f->at.done; }
+
+static inline void fit_stop(struct fit *f, descent_stop reason) {
+  f->stopped = true;
+  f->stop = reason;
+}
+
+/* What ranks cannot see of each other: all return the error of the lowest rank that has one. */
+descent_status fit_agree(const struct fit *f, descent_status own);
+/* Calls on_pause and notes its request; true: stop. `user`: the struct fit. */
+bool fit_poll(void *user);
+/* Between steps: notes the request of on_pause, and writes a checkpoint where one is due. */
+descent_status fit_pause(struct fit *f);
+
+/* ---- setting up; fit_setup.c ---- */
+
+/* Checks arguments, options and data, and changes nothing. f->options are complete. */
+descent_status fit_check(struct fit *f);
+/* The plan that fit_compile will compile, of a training that is checked; the caller frees it. */
+descent_status fit_build_plan(const struct fit *f, struct plan **plan);
+/* Compiles the trainer and allocates what the training needs. */
+descent_status fit_compile(struct fit *f);
+
+/* ---- steps; fit_steps.c ---- */
+
+descent_status fit_begin_epoch(struct fit *f);
+/* Into f->steps the f->n_steps that come next; 0: the epoch has no more, or the training was stopped. */
+descent_status fit_prepare_steps(struct fit *f);
+/* Whether the steps need the host in between, so that only fit_run_steps runs them. */
+bool fit_needs_host(const struct fit *f);
+/* The range that runs f->steps otherwise. */
+struct plan_range fit_range(const struct fit *f);
+descent_status fit_run_steps(struct fit *f);
+/* Of the steps that were run: ERROR_DIVERGED, with its explanation, where one was not finite. */
+descent_status fit_take_steps(struct fit *f);
+/* After them; `seconds`: since before fit_prepare_steps; `run_seconds`: those of the run. */
+descent_status fit_after_steps(struct fit *f, double seconds, double run_seconds);
+/* After the last step of the epoch, or a stop. */
+descent_status fit_end_steps(struct fit *f);
+
+/* ---- between epochs; fit_epoch.c ---- */
+
+/* Copies the device's parameters to the network. ERROR_DIVERGED if they are not finite. */
+descent_status fit_keep_parameters(struct fit *f);
+/* Does the network hold the parameters of the best epoch, which must not be overwritten? */
+bool fit_has_best(const struct fit *f);
+/* Sets the phase that follows a whole epoch, a resume or a rollback. */
+void fit_continue(struct fit *f);
+/* Binds the validation data. `*evaluates`: f->evaluation is to be run before fit_end_validation. */
+descent_status fit_begin_validation(struct fit *f, bool *evaluates);
+descent_status fit_end_validation(struct fit *f);
+/* Describes the epoch, and calls on_epoch with it. */
+void fit_report_epoch(struct fit *f);
+descent_status fit_next_epoch(struct fit *f);
+/* After the last epoch, or a stop: the final parameters, and their checkpoint. */
+descent_status fit_finish(struct fit *f);
+
+/* ---- the end; fit_end.c ---- */
+
+/* Ends the training with `status`, whose text is the last error: sets f->status, error and result, and frees everything.
+ * The last error names the weights that the network holds. */
+void fit_end(struct fit *f, descent_status status);
 
 #endif

@@ -3,13 +3,15 @@
 #include "train/predictor.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/memory.h"
 #include "core/progress.h"
 #include "core/status.h"
+#include "core/terms.h"
 #include "train/check.h"
-#include "train/differentiate.h"
 #include "train/extremes.h"
+#include "train/member_outputs.h"
 
 enum output { PREDICTED, RAW };
 
@@ -21,23 +23,62 @@ static void add_target_offsets(const struct schema *schema, int64_t rows, int64_
         (float)(schema_offset(schema->target_offsets, schema->n_target_offsets, i % n_out) + (double)outputs[i]);
 }
 
+/* What a run gives: (rows, outputs) each. */
+struct results {
+  enum output output;
+  float *outputs;
+  float *spread; /* or NULL */
+};
+
+/* The standard deviation of a target does not depend on its shift, beside which float32 would lose it, so it is taken
+ * from raw outputs. */
+static descent_status read_spread(const descent_predictor *predictor, int64_t rows, float *spread) {
+  const descent_network *network = predictor->network;
+  const bool regression = loss_is_regression(network->loss);
+  const struct member_outputs all = {predictor->values, network->members, rows, network_outputs(network)};
+  descent_status status;
+  TRY(ensemble_read(&predictor->ensemble, regression ? ENSEMBLE_A : ENSEMBLE_P, rows, predictor->values));
+  member_outputs_spread(&all, spread);
+  for (int64_t i = 0; regression && i < rows * all.n; i++)
+    spread[i] = (float)((double)spread[i] / (double)network->y_scale[i % all.n]);
+done:
+  return status;
+}
+
+/* The outputs of the rows of the last run. */
+static descent_status read_outputs(const descent_predictor *predictor, enum output output, int64_t rows,
+                                   float *outputs) {
+  const descent_network *network = predictor->network;
+  const enum ensemble_buffer shown = output == RAW ? ENSEMBLE_A : ENSEMBLE_P;
+  const struct member_outputs all = {predictor->values, network->members, rows, network_outputs(network)};
+  descent_status status;
+  if (network->members == 1) return ensemble_read(&predictor->ensemble, shown, rows, outputs);
+  TRY(ensemble_read(&predictor->ensemble, shown, rows, predictor->values));
+  if (output == RAW)
+    member_outputs_raw_rows(network->loss, &all, predictor->scratch, outputs);
+  else
+    member_outputs_mean(&all, outputs);
+done:
+  return status;
+}
+
 /* Predicts the rows of the dataset, which is bound and has the network's offsets. All rows are predicted, also after
  * one that ERROR_DATA names. */
-static descent_status run_rows(struct program *program, const descent_network *network, const descent_dataset *dataset,
-                               enum output output, float *outputs) {
+static descent_status run_rows(descent_predictor *predictor, const descent_dataset *dataset, struct results results) {
+  const descent_network *network = predictor->network;
   const int64_t n_out = network_outputs(network);
-  const int shown = output == RAW ? program->at.A : program->at.P;
   descent_status status = DESCENT_OK, found = DESCENT_OK;
   for (int64_t first = 0, rows; first < dataset->rows; first += rows) {
-    float *values = outputs + first * n_out;
-    rows = program_block_rows(program, dataset->rows - first);
-    TRY(program_run_block(program, program->plan->predict, first, rows));
-    TRY(program_read(program, shown, 0, rows * n_out, PLAN_F32, values));
+    float *outputs = results.outputs + first * n_out;
+    rows = ensemble_block_rows(&predictor->ensemble, dataset->rows - first);
+    TRY(ensemble_predict(&predictor->ensemble, first, rows));
+    TRY(read_outputs(predictor, results.output, rows, outputs));
+    if (results.spread) TRY(read_spread(predictor, rows, results.spread + first * n_out));
     if (found == DESCENT_OK) found = extremes_check_inputs(network, dataset, first, rows);
-    if (found == DESCENT_OK) found = extremes_check_outputs(network, dataset, first, rows, values);
+    if (found == DESCENT_OK) found = extremes_check_outputs(network, dataset, first, rows, outputs);
     if (first + rows < dataset->rows) TRY(progress_report("predicting", NULL, "rows", first + rows, dataset->rows));
   }
-  if (output == PREDICTED) add_target_offsets(&network->schema, dataset->rows, n_out, outputs);
+  if (results.output == PREDICTED) add_target_offsets(&network->schema, dataset->rows, n_out, results.outputs);
   status = found;
 done:
   return status;
@@ -45,11 +86,24 @@ done:
 
 /* ---- a predictor ------------------------------------------------------------------------------------------------- */
 
-/* For the predictor's options, device and rows; `parts` of enum plan_part. */
-static descent_status create_program(const descent_predictor *predictor, const descent_network *network, unsigned parts,
-                                     struct program *program) {
+descent_status predictor_create_ensemble(const descent_predictor *predictor, const descent_network *network,
+                                         unsigned parts, struct ensemble *ensemble) {
   const int64_t block = program_evaluation_block(network, predictor->device, predictor->max_rows);
-  return program_create_prediction(network, predictor->device, &predictor->options, parts, block, program);
+  return ensemble_create(network, predictor->device, &predictor->options, parts, block, ensemble);
+}
+
+/* What an ensemble needs to join the outputs of a block of rows. */
+static descent_status create_values(descent_predictor *predictor) {
+  const int64_t members = predictor->network->members, n_out = network_outputs(predictor->network);
+  const int64_t block = ensemble_block_rows(&predictor->ensemble, predictor->max_rows);
+  int64_t count;
+  if (members == 1) return DESCENT_OK;
+  if (!size_product(members * n_out, block, &count))
+    return status_set(DESCENT_ERROR_MEMORY, "the outputs of %lld members exceed the address space", (long long)members);
+  predictor->values = memory_allocate(count, sizeof *predictor->values, "the outputs of an ensemble's members");
+  predictor->scratch = memory_allocate(member_outputs_scratch(members, n_out), sizeof *predictor->scratch,
+                                       "the outputs of an ensemble's members");
+  return predictor->values && predictor->scratch ? DESCENT_OK : DESCENT_ERROR_MEMORY;
 }
 
 /* The memory for rows minus the network's offsets, if it has some. */
@@ -66,10 +120,15 @@ static descent_status create_aligned(const descent_network *network, int64_t max
 
 static void predictor_clear(void *object) {
   descent_predictor *predictor = object;
-  program_clear(&predictor->program);
-  program_clear(&predictor->differentiated);
+  ensemble_clear(&predictor->ensemble);
+  ensemble_clear(&predictor->differentiated);
   network_free_outline(predictor->network);
   free(predictor->aligned);
+  free(predictor->values);
+  free(predictor->scratch);
+  free(predictor->dA);
+  free(predictor->dX);
+  free(predictor->dX_sum);
   staging_free(&predictor->staging);
   handle_release(predictor->device);
 }
@@ -87,7 +146,8 @@ static descent_status predictor_create(const descent_network *network, descent_d
   made->storage.inputs = network->inputs;
   TRY(network_copy_outline(network, &made->network));
   TRY(create_aligned(network, max_rows, &made->aligned));
-  TRY(create_program(made, network, 0, &made->program));
+  TRY(predictor_create_ensemble(made, network, 0, &made->ensemble));
+  TRY(create_values(made));
   *predictor = made;
   made = NULL;
 done:
@@ -129,8 +189,8 @@ static const float *align_rows(descent_predictor *predictor, const float *X, int
   return predictor->aligned;
 }
 
-/* Makes the caller's rows those of a dataset, with the network's offsets. */
-static descent_status take_rows(descent_predictor *predictor, const float *X, int64_t rows, descent_dataset *dataset) {
+descent_status predictor_take_rows(descent_predictor *predictor, const float *X, int64_t rows,
+                                   descent_dataset *dataset) {
   struct dataset_storage *const storage = &predictor->storage;
   if (rows < 1 || rows > predictor->max_rows)
     return status_set(DESCENT_ERROR_ARGUMENT, "rows %lld: must be 1 to max_rows %lld", (long long)rows,
@@ -148,9 +208,9 @@ static descent_status run(descent_predictor *predictor, const float *X, int64_t 
   TRY(handle_check(predictor, HANDLE_PREDICTOR, "predictor"));
   TRY(argument_check(X, "X"));
   TRY(argument_check(outputs, "outputs"));
-  TRY(take_rows(predictor, X, rows, &dataset));
-  TRY(program_bind_rows(&predictor->program, dataset.storage->X, NULL, NULL, rows));
-  TRY(run_rows(&predictor->program, predictor->network, &dataset, output, outputs));
+  TRY(predictor_take_rows(predictor, X, rows, &dataset));
+  TRY(ensemble_bind_rows(&predictor->ensemble, dataset.storage->X, rows));
+  TRY(run_rows(predictor, &dataset, (struct results){output, outputs, NULL}));
 done:
   return status;
 }
@@ -167,19 +227,18 @@ descent_status descent_predictor_run_raw(descent_predictor *predictor, const flo
 
 /* `constant`: the dataset outlives the predictor, whose device may keep a copy of it. An aligned one does not. */
 static descent_status run_dataset(descent_predictor *predictor, const descent_dataset *dataset, bool constant,
-                                  enum output output, float *outputs) {
-  struct program *program = &predictor->program;
+                                  struct results results) {
   const descent_network *network = predictor->network;
   descent_dataset *aligned = NULL;
   descent_status status;
   TRY(handle_check(dataset, HANDLE_DATASET, "dataset"));
-  TRY(argument_check(outputs, "outputs"));
+  TRY(argument_check(results.outputs, "outputs"));
   TRY(check_dataset(network, dataset, false, "the dataset"));
   TRY(dataset_align(dataset, &network->schema, &aligned));
   if (aligned) dataset = aligned;
-  status = constant && !aligned ? program_bind(program, dataset) : program_bind_once(program, dataset);
-  if (status == DESCENT_OK) status = run_rows(program, network, dataset, output, outputs);
-  const descent_status unbound = program_unbind(program);
+  status = ensemble_bind(&predictor->ensemble, dataset, constant && !aligned);
+  if (status == DESCENT_OK) status = run_rows(predictor, dataset, results);
+  const descent_status unbound = ensemble_unbind(&predictor->ensemble);
   if (status == DESCENT_OK) status = unbound;
 done:
   descent_dataset_free(aligned);
@@ -189,7 +248,8 @@ done:
 static descent_status run_rows_of(descent_predictor *predictor, const descent_dataset *dataset, enum output output,
                                   float *outputs) {
   const descent_status status = handle_check(predictor, HANDLE_PREDICTOR, "predictor");
-  return status == DESCENT_OK ? run_dataset(predictor, dataset, false, output, outputs) : status;
+  return status == DESCENT_OK ? run_dataset(predictor, dataset, false, (struct results){output, outputs, NULL})
+                              : status;
 }
 
 descent_status descent_predictor_run_dataset(descent_predictor *predictor, const descent_dataset *dataset,
@@ -203,7 +263,7 @@ descent_status descent_predictor_run_raw_dataset(descent_predictor *predictor, c
 }
 
 static descent_status predict(const descent_network *network, descent_device *device, const descent_dataset *dataset,
-                              const descent_predict_options *options, enum output output, float *outputs) {
+                              const descent_predict_options *options, struct results results) {
   descent_predict_options complete;
   descent_predictor *predictor = NULL;
   descent_status status;
@@ -214,7 +274,7 @@ static descent_status predict(const descent_network *network, descent_device *de
   TRY(check_dataset(network, dataset, false, "the dataset"));
   TRY(predictor_create(network, device, &complete, program_evaluation_block(network, device, dataset->rows),
                        &predictor));
-  TRY(run_dataset(predictor, dataset, true, output, outputs));
+  TRY(run_dataset(predictor, dataset, true, results));
 done:
   descent_predictor_free(predictor);
   return status;
@@ -223,76 +283,37 @@ done:
 descent_status descent_predict_with(const descent_network *network, descent_device *device,
                                     const descent_dataset *dataset, const descent_predict_options *options,
                                     float *outputs) {
-  return predict(network, device, dataset, options, PREDICTED, outputs);
+  return predict(network, device, dataset, options, (struct results){PREDICTED, outputs, NULL});
 }
 
 descent_status descent_predict_raw_with(const descent_network *network, descent_device *device,
                                         const descent_dataset *dataset, const descent_predict_options *options,
                                         float *outputs) {
-  return predict(network, device, dataset, options, RAW, outputs);
+  return predict(network, device, dataset, options, (struct results){RAW, outputs, NULL});
 }
 
 descent_status descent_predict(const descent_network *network, descent_device *device, const descent_dataset *dataset,
                                float *outputs) {
   const descent_predict_options options = descent_predict_options_default();
-  return predict(network, device, dataset, &options, PREDICTED, outputs);
+  return predict(network, device, dataset, &options, (struct results){PREDICTED, outputs, NULL});
 }
 
 descent_status descent_predict_raw(const descent_network *network, descent_device *device,
                                    const descent_dataset *dataset, float *outputs) {
   const descent_predict_options options = descent_predict_options_default();
-  return predict(network, device, dataset, &options, RAW, outputs);
+  return predict(network, device, dataset, &options, (struct results){RAW, outputs, NULL});
 }
 
-/* ---- sensitivities ----------------------------------------------------------------------------------------------- */
-
-/* The predictor's parameters in a program that differentiates; refreshing discards it. */
-static descent_status prepare_differentiated(descent_predictor *predictor) {
-  static const unsigned parts = PLAN_PART_BACKWARD | PLAN_PART_INPUT_GRADIENT;
-  struct program made = {0};
-  descent_status status = DESCENT_OK;
-  if (predictor->differentiated.compiled) return DESCENT_OK;
-  TRY(create_program(predictor, predictor->network, parts, &made));
-  TRY(program_copy_state(&predictor->program, &made));
-  predictor->differentiated = made;
-  made = (struct program){0};
-done:
-  program_clear(&made);
-  return status;
-}
-
-/* dX of a block of the rows that are bound. */
-static descent_status differentiate_block(descent_predictor *predictor, const descent_dataset *dataset, int64_t first,
-                                          int64_t rows, const float *dOutputs, float *dX) {
-  struct program *program = &predictor->differentiated;
-  const descent_network *network = predictor->network;
-  const struct plan_step step = {.number = 1, .first_row = first, .rows = rows};
-  const int64_t inputs = network->inputs;
+descent_status descent_predict_spread(const descent_network *network, descent_device *device,
+                                      const descent_dataset *dataset, const descent_predict_options *options,
+                                      float *outputs, float *spread) {
   descent_status status;
-  TRY(program_run(program, program->plan->predict, &step, 1));
-  TRY(differentiate_outputs(program, &step, dOutputs + first * network_outputs(network)));
-  TRY(differentiate_inputs(program, network, &step, dataset->storage->X + first * inputs, dX + first * inputs));
-done:
-  return status;
-}
-
-descent_status descent_predictor_input_gradient(descent_predictor *predictor, const float *X, const float *dOutputs,
-                                                int64_t rows, float *dX) {
-  descent_dataset dataset;
-  descent_status status;
-  TRY(handle_check(predictor, HANDLE_PREDICTOR, "predictor"));
-  TRY(argument_check(X, "X"));
-  TRY(argument_check(dOutputs, "dOutputs"));
-  TRY(argument_check(dX, "dX"));
-  TRY(take_rows(predictor, X, rows, &dataset));
-  TRY(differentiate_check(dOutputs, rows, network_outputs(predictor->network)));
-  TRY(extremes_check_inputs(predictor->network, &dataset, 0, rows)); /* of all blocks before dX is written */
-  TRY(prepare_differentiated(predictor));
-  TRY(program_bind_rows(&predictor->differentiated, dataset.storage->X, NULL, NULL, rows));
-  for (int64_t first = 0, count; first < rows; first += count) {
-    count = program_block_rows(&predictor->differentiated, rows - first);
-    TRY(differentiate_block(predictor, &dataset, first, count, dOutputs, dX));
-  }
+  TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  TRY(handle_check(dataset, HANDLE_DATASET, "dataset"));
+  TRY(argument_check(spread, "spread"));
+  const bool plain = network->members == 1;
+  if (plain) memset(spread, 0, (size_t)(dataset->rows * network_outputs(network)) * sizeof *spread);
+  TRY(predict(network, device, dataset, options, (struct results){PREDICTED, outputs, plain ? NULL : spread}));
 done:
   return status;
 }
@@ -307,10 +328,13 @@ static bool same_steps(const descent_network *a, const descent_network *b) {
 descent_status descent_predictor_refresh(descent_predictor *predictor, const descent_network *network) {
   descent_network *outline = NULL;
   float *aligned = NULL;
-  struct program program = {0};
+  struct ensemble ensemble = {0};
   descent_status status;
   TRY(handle_check(predictor, HANDLE_PREDICTOR, "predictor"));
   TRY(handle_check(network, HANDLE_NETWORK, "network"));
+  if (network->members != predictor->network->members)
+    TRY(status_set(DESCENT_ERROR_ARGUMENT, "network: has %lld members, the predictor %lld: create another predictor",
+                   (long long)network->members, (long long)predictor->network->members));
   if (!network_same_shape(predictor->network, network))
     TRY(status_set(DESCENT_ERROR_ARGUMENT,
                    "network: its inputs, widths, activations or loss are not the predictor's: create another "
@@ -318,13 +342,13 @@ descent_status descent_predictor_refresh(descent_predictor *predictor, const des
   TRY(network_copy_outline(network, &outline));
   TRY(create_aligned(network, predictor->max_rows, &aligned));
   if (same_steps(predictor->network, network)) {
-    TRY(program_write_network(&predictor->program, network));
+    TRY(ensemble_write_network(&predictor->ensemble, network));
   } else {
-    TRY(create_program(predictor, network, 0, &program));
-    program_clear(&predictor->program);
-    predictor->program = program;
+    TRY(predictor_create_ensemble(predictor, network, 0, &ensemble));
+    ensemble_clear(&predictor->ensemble);
+    predictor->ensemble = ensemble;
   }
-  program_clear(&predictor->differentiated);
+  ensemble_clear(&predictor->differentiated);
   network_free_outline(predictor->network);
   free(predictor->aligned);
   predictor->network = outline;

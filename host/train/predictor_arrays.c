@@ -1,5 +1,5 @@
 /* A predictor's runs on arrays of the caller. Those in the device's memory are used there, unless the network has
- * offsets, which are subtracted and added on the host. */
+ * offsets, which are subtracted and added on the host, or is an ensemble, whose outputs are joined there. */
 #include "backend/device_array.h"
 #include "core/status.h"
 #include "data/strided.h"
@@ -40,7 +40,7 @@ done:
 
 /* *refused: an input or output of the rows that have been run is. */
 static descent_status check_block(const descent_predictor *predictor, const descent_array *shown, bool *refused) {
-  struct program *program = (struct program *)&predictor->program;
+  struct program *program = (struct program *)&predictor->ensemble.programs[0];
   /* Where X is rounded to bf16, what exceeds the largest input may have become that: `explain` finds out. */
   const double below = predictor->options.precision == DESCENT_PRECISION_BF16 ? 1 - 0x1p-8 : 1;
   const struct array_rule in_range = {ARRAY_AT_MOST, below * extremes_largest_input}, finite = {.kind = ARRAY_FINITE};
@@ -59,7 +59,7 @@ done:
 /* *found: the first error of the rows' values. */
 static descent_status run_block(descent_predictor *predictor, const struct block *block, int buffer,
                                 descent_status *found) {
-  struct program *program = &predictor->program;
+  struct program *program = &predictor->ensemble.programs[0];
   const int64_t rows = block->X.rows;
   descent_array shown;
   bool refused = false;
@@ -79,7 +79,7 @@ done:
 
 static descent_status run_on_device(descent_predictor *predictor, const struct argument *X,
                                     const struct argument *outputs, bool raw) {
-  struct program *program = &predictor->program;
+  struct program *program = &predictor->ensemble.programs[0];
   const int64_t rows = X->array.rows, n_out = outputs->array.columns;
   const int buffer = raw ? program->at.A : program->at.P;
   const float *X_rows;
@@ -134,8 +134,8 @@ static descent_status run_arrays(descent_predictor *predictor, const descent_arr
   TRY(argument_take(X, "X", predictor->device, shape_of(predictor, network->inputs, 0), &rows));
   TRY(argument_take_result(outputs, "outputs", predictor->device,
                            shape_of(predictor, network_outputs(network), rows.array.rows), &result));
-  const bool has_offsets = network->schema.offsets || network->schema.target_offsets;
-  const bool on_device = !has_offsets && (argument_on_device(&rows) || argument_on_device(&result));
+  const bool needs_host = network->members > 1 || network->schema.offsets || network->schema.target_offsets;
+  const bool on_device = !needs_host && (argument_on_device(&rows) || argument_on_device(&result));
   TRY(on_device ? run_on_device(predictor, &rows, &result, raw) : run_on_host(predictor, &rows, &result, raw));
 done:
   return status;

@@ -15,6 +15,7 @@ descent_status descent_network_fit_preprocessing(descent_network *network, const
   float *constants = NULL, *fill = NULL;
   descent_status status;
   TRY(network_check_unused(network));
+  TRY(network_check_plain(network, "fit_preprocessing"));
   TRY(handle_check(dataset, HANDLE_DATASET, "dataset"));
   const struct dataset_storage *storage = dataset->storage;
   const int64_t n_x = network->inputs, n_y = network_outputs(network);

@@ -24,6 +24,9 @@ struct recovery {
   double saved_at;                  /* clock_seconds() of it */
   int64_t failures;                 /* checkpoints that could not be written */
   bool passed_over;                 /* a newer checkpoint than the one in use was damaged */
+  bool resumes;                     /* the training starts from the snapshot */
+  bool same;                        /* it writes to the folder from which it resumes */
+  char *path;                       /* of the checkpoint to resume from, or NULL */
 };
 
 static void report(const struct fit *f, descent_checkpoint_event event, const char *path, int64_t step,
@@ -305,11 +308,10 @@ static void describe_arithmetic(const struct fit *f, const char *path, char *tex
              path, was, f->trainer->program.arithmetic);
 }
 
-/* Takes the state of the snapshot of rank 0, if that was `*found` there; `own`: the outcome of reading it. */
-static descent_status take_over(struct fit *f, descent_status own, bool *found) {
+/* Takes the state of the snapshot of rank 0, if that was `*found` there. */
+static descent_status take_over(struct fit *f, bool *found) {
   struct descent_communicator *communicator = f->options.ranks.communicator;
   descent_status status;
-  TRY(agree(f, own));
   TRY(communicator_broadcast(communicator, found, sizeof *found));
   if (!*found) goto done;
   if (communicator_size(communicator) > 1) TRY(ranks_share_snapshot(f, &f->recovery->snapshot));
@@ -348,16 +350,16 @@ done:
   return status;
 }
 
-/* Opens the folder and reads the checkpoint to resume from; the caller frees `*path`, of that. `*same`: the training
- * writes to the folder from which it resumes. */
-static descent_status find_start(struct fit *f, bool *found, bool *same, char **path) {
+/* Opens the folder and reads the checkpoint to resume from. */
+static descent_status find_start(struct fit *f) {
   const descent_train_options *o = &f->options;
+  struct recovery *r = f->recovery;
   descent_status status = DESCENT_OK;
   if (o->checkpoint.folder) TRY(open_folder(f));
   if (o->checkpoint.folder && o->checkpoint.resume)
-    TRY(checkpoint_folder_same(o->checkpoint.folder, o->checkpoint.resume, same));
-  if (o->checkpoint.folder && !*same) TRY(refuse_used_folder(o->checkpoint.folder));
-  if (o->checkpoint.resume) TRY(read_newest(f, o->checkpoint.resume, false, found, path));
+    TRY(checkpoint_folder_same(o->checkpoint.folder, o->checkpoint.resume, &r->same));
+  if (o->checkpoint.folder && !r->same) TRY(refuse_used_folder(o->checkpoint.folder));
+  if (o->checkpoint.resume) TRY(read_newest(f, o->checkpoint.resume, false, &r->resumes, &r->path));
 done:
   return status;
 }
@@ -378,19 +380,24 @@ done:
 
 descent_status recovery_open(struct fit *f) {
   const descent_train_options *o = &f->options;
-  bool resumed = false, same = false;
-  char *path = NULL;
   descent_status status = DESCENT_OK;
   if (!o->checkpoint.folder && !o->checkpoint.resume) return DESCENT_OK;
   status = create(f);
-  if (status == DESCENT_OK && ranks_leads(f)) status = find_start(f, &resumed, &same, &path);
-  TRY(take_over(f, status, &resumed));
-  if (resumed) report_resumed(f, path);
-  if (o->checkpoint.folder) TRY(agree(f, ranks_leads(f) ? start_writing(f, resumed, same) : DESCENT_OK));
-  if (!resumed) report(f, DESCENT_CHECKPOINT_STARTED, o->checkpoint.folder ? o->checkpoint.folder : "", 0, "");
-  if (f->recovery->folder.unlocked) report_unlocked(f);
+  if (status == DESCENT_OK && ranks_leads(f)) status = find_start(f);
+  return agree(f, status);
+}
+
+descent_status recovery_start(struct fit *f) {
+  const descent_train_options *o = &f->options;
+  struct recovery *r = f->recovery;
+  descent_status status = DESCENT_OK;
+  if (!r) return DESCENT_OK;
+  TRY(take_over(f, &r->resumes));
+  if (r->resumes) report_resumed(f, r->path);
+  if (o->checkpoint.folder) TRY(agree(f, ranks_leads(f) ? start_writing(f, r->resumes, r->same) : DESCENT_OK));
+  if (!r->resumes) report(f, DESCENT_CHECKPOINT_STARTED, o->checkpoint.folder ? o->checkpoint.folder : "", 0, "");
+  if (r->folder.unlocked) report_unlocked(f);
 done:
-  free(path);
   return status;
 }
 
@@ -404,6 +411,7 @@ void recovery_close(struct fit *f, int64_t *failures) {
   configuration_clear(&r->configuration);
   snapshot_clear(&r->snapshot);
   *failures = r->failures;
+  free(r->path);
   free(r);
   f->recovery = NULL;
 }
@@ -446,7 +454,8 @@ descent_status recovery_roll_back(struct fit *f) {
   descent_status status;
   if (!writes(f) || rollbacks > f->options.checkpoint.rollbacks) return DESCENT_ERROR_DIVERGED;
   snprintf(divergence, sizeof divergence, "%s", descent_last_error());
-  TRY(take_over(f, ranks_leads(f) ? find_return(f, &found, &path) : DESCENT_OK, &found));
+  TRY(agree(f, ranks_leads(f) ? find_return(f, &found, &path) : DESCENT_OK));
+  TRY(take_over(f, &found));
   if (!found) TRY(status_set(DESCENT_ERROR_DIVERGED, "%s", divergence));
   /* Removed before the checkpoint of this step is replaced, so that a training killed in between resumes from a state
    * that it has been in. */

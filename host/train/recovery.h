@@ -4,10 +4,11 @@
 
 #include "train/fit.h"
 
-/* With checkpoint.folder: opens and locks the folder. With checkpoint.resume: restores the newest intact checkpoint, if
- * there is one. Writes the first checkpoint if the folder does not have the present state. Without both options it does
- * nothing. */
+/* With checkpoint.folder: opens and locks the folder. With checkpoint.resume: reads the newest intact checkpoint, if there
+ * is one. Changes neither the training nor any checkpoint. Without both options it does nothing. */
 descent_status recovery_open(struct fit *f);
+/* Then: takes the state that was read, and writes the first checkpoint if the folder does not have the present state. */
+descent_status recovery_start(struct fit *f);
 
 /* Limits `count` so that a run of steps ends at the next step at which a checkpoint is due. */
 int64_t recovery_limit(const struct fit *f, int64_t count);

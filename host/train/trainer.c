@@ -65,6 +65,7 @@ descent_status descent_trainer_create(descent_network *network, descent_device *
   TRY(handle_check(network, HANDLE_NETWORK, "network"));
   TRY(device_check(device, "device"));
   TRY(argument_check(trainer, "trainer"));
+  TRY(network_check_plain(network, "network"));
   TRY(complete_train_options(options, &complete));
   options = &complete;
   TRY(check_train_options(network, device, options));

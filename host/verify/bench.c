@@ -259,6 +259,7 @@ static descent_status check_bench(const descent_network *network, descent_device
   TRY(handle_check(network, HANDLE_NETWORK, "network"));
   TRY(device_check(device, "device"));
   TRY(argument_check(result, "result"));
+  TRY(network_check_plain(network, "network"));
   if (options->batch_size < 1)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "descent_bench: batch_size %lld: must be at least 1, as there is no dataset",
                    (long long)options->batch_size));

@@ -308,6 +308,7 @@ static descent_status check_arguments(const descent_network *network, const desc
   TRY(device_check(candidate, "candidate"));
   TRY(device_check(reference, "reference"));
   TRY(argument_check(passed, "passed"));
+  TRY(network_check_plain(network, "network"));
   if (rows < 1 || steps < 1)
     TRY(status_set(DESCENT_ERROR_ARGUMENT, "descent_verify: rows %lld and steps %lld must be at least 1",
                    (long long)rows, (long long)steps));

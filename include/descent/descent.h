@@ -699,7 +699,8 @@ DESCENT_API int64_t descent_network_checkpoint_step(const descent_network *netwo
 DESCENT_API descent_status descent_network_set_provenance(descent_network *network, const char *text);
 
 /* One .safetensors file: `layers.<l>.weight` (out, in) and `layers.<l>.bias` (l from 0, as PyTorch counts), float32;
- * everything else (activations, loss, normalisation, names, version) as JSON in its metadata. Saving writes a temporary
+ * everything else (activations, loss, normalisation, names, version) as JSON in its metadata. Those of an ensemble are
+ * called `members.<k>.layers.<l>.weight` and so on. Saving writes a temporary
  * file beside `path` and renames it, so `path` always holds the complete old or the complete new file. ERROR_WRITE;
  * ERROR_READ or ERROR_MODEL with byte offset and value (ERROR_DATA for a file that holds a dataset); a checksum detects
  * alterations. Saving and loading keeps every bit. */
@@ -720,8 +721,8 @@ DESCENT_API descent_status descent_network_clone(const descent_network *network,
  * everything that a network has, in one model file, and all functions that predict, evaluate, save and export take it.
  * descent_predict_raw gives log mean probability for classes (for binary, the logit of the mean), so that the output
  * function gives the mean. An ensemble is not trained: ERROR_UNSUPPORTED from functions that train, measure a training
- * or change parameters, and from descent_network_get_layer; train its members with descent_fit_members, and then join
- * them.
+ * or change parameters or preprocessing, and from descent_network_get_layer; train its members with descent_fit_members,
+ * and then join them.
  *
  * join copies `count` >= 1 networks of equal shape, loss, preprocessing and names: otherwise ERROR_ARGUMENT names the
  * network, from 0, and what differs. The ensemble has the provenance of the first. A count of 1 gives a plain copy. */
@@ -741,6 +742,7 @@ DESCENT_API descent_status descent_network_member(const descent_network *network
  *   c     void predict(const float *x, float *y): x a row's columns, NAN where missing, a category by its number; y as
  *         descent_predict gives it. A comment at its top says which
  *   npz   the model file's tensors by their names, and `metadata`, its JSON, as bytes
+ * An ensemble is one graph, function or file; label follows from the mean of the members.
  * Files are replaced as by descent_network_save. ERROR_WRITE; ERROR_UNSUPPORTED for what the format cannot hold. */
 DESCENT_API descent_status descent_network_export(const descent_network *network, descent_export_format format,
                                                   const char *path);
@@ -748,7 +750,7 @@ DESCENT_API descent_status descent_network_export(const descent_network *network
 /* Copies the weights and biases of any .safetensors file with the same number of linear layers into an existing
  * network: a model file, or a PyTorch state_dict of nn.Sequential (0.weight, 0.bias, 2.weight, ..., also behind one
  * common prefix), in the order of their numbers. F32; F64 is rounded, F16 and BF16 are widened. ERROR_READ; ERROR_MODEL
- * names the tensor that does not fit; the network is then unchanged. */
+ * names the tensor that does not fit, and refuses the file of an ensemble; the network is then unchanged. */
 DESCENT_API descent_status descent_network_load_weights(descent_network *network, const char *path);
 
 /* ---- evaluation and prediction ---------------------------------------------------------------------------------- */

@@ -196,6 +196,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Difference{"epochs", [](Job &job) { job.options.epochs = 4; }, true},
                     Difference{"dropout", [](Job &job) { job.options.dropout = 0; }, true},
                     Difference{"seed", [](Job &job) { job.options.seed = 99; }, true},
+                    Difference{"shuffle_seed", [](Job &job) { job.options.shuffle_seed = 99; }, true},
                     Difference{"beta2", [](Job &job) { job.options.optimizer.beta2 = 0.99; }, true},
                     Difference{"clip_norm", [](Job &job) { job.options.optimizer.clip_norm = 1; }, true},
                     Difference{"l2", [](Job &job) { job.options.optimizer.l2 = 1e-9; }, true},

@@ -1,4 +1,6 @@
-/* The commands that report on machine, model or data: devices, bench, verify, info, convert. */
+/* The commands that report on machine, model or data, or convert them: devices, bench, verify, info, export, convert. */
+#include <descent/descent.h>
+
 #include "command.h"
 
 namespace {
@@ -246,6 +248,73 @@ TEST(Info, ShowsDataWithoutNamesOrTargets) {
   folder.write("targets.csv", "a,b,c\n1,2,3.5\n4,5,6\n");
   ASSERT_EQ(folder.run({"convert", "targets.csv", "e.safetensors", "--target", "b,c"}).code, 0);
   expect_contains(folder.run({"info", "e.safetensors"}).out, "target        b\ntarget        c\n");
+}
+
+/* Two models of the same data, a.safetensors and b.safetensors, and their ensemble e.safetensors. */
+void make_ensemble(const Folder &folder, const char *target) {
+  std::string text = "size,weight,kind,length\n";
+  for (int i = 0; i < 40; i++)
+    text += std::to_string(i % 7) + "," + std::to_string(i * 3 % 11) + "," + (i % 3 ? "odd" : "even") + "," +
+            std::to_string(0.5 * i) + "\n";
+  folder.write("data.csv", text);
+  descent_network *networks[2] = {nullptr, nullptr}, *ensemble = nullptr;
+  for (int k = 0; k < 2; k++) {
+    const std::string name = k ? "b.safetensors" : "a.safetensors";
+    const Result trained = folder.run({"train", "data.csv", "--target", target, "--hidden", "4", "--epochs", "2",
+                                       "--validation", "0", "--quiet", "--seed", std::to_string(k), "--out", name});
+    ASSERT_EQ(trained.code, 0) << trained.err;
+    ASSERT_EQ(descent_network_load((folder / name).c_str(), &networks[k]), DESCENT_OK) << descent_last_error();
+  }
+  EXPECT_EQ(descent_network_join(networks, 2, &ensemble), DESCENT_OK) << descent_last_error();
+  EXPECT_EQ(descent_network_save(ensemble, (folder / "e.safetensors").c_str()), DESCENT_OK) << descent_last_error();
+  for (descent_network *network : {networks[0], networks[1], ensemble}) descent_network_free(network);
+}
+
+TEST(Info, CountsTheMembersOfAnEnsemble) {
+  for (const char *target : {"kind", "length"}) {
+    const Folder folder;
+    ASSERT_NO_FATAL_FAILURE(make_ensemble(folder, target));
+    const Result text = folder.run({"info", "e.safetensors"}), one = folder.run({"info", "a.safetensors"});
+    ASSERT_EQ(text.code, 0) << text.err;
+    const Json object = parse(folder.run({"info", "e.safetensors", "--json"}).out),
+               plain = parse(folder.run({"info", "a.safetensors", "--json"}).out);
+    const double parameters = number(plain, "parameters");
+    EXPECT_EQ(number(object, "members"), 2);
+    EXPECT_EQ(number(object, "member_parameters"), parameters);
+    EXPECT_EQ(number(object, "parameters"), 2 * parameters);
+    EXPECT_EQ(cJSON_GetObjectItem(plain.get(), "members"), nullptr);
+    EXPECT_EQ(cJSON_GetObjectItem(plain.get(), "member_parameters"), nullptr);
+    expect_contains(text.out, std::string("ensemble      2 members, whose ") +
+                                  (*target == 'k' ? "probabilities" : "values") + " are averaged\n");
+    expect_contains(text.out, ", " + std::to_string(static_cast<int>(parameters)) + " of each member\n");
+    expect_contains(text.out, "\ntrained on    data.csv\n");
+    EXPECT_EQ(one.out.find("ensemble"), std::string::npos) << one.out;
+  }
+}
+
+/* A member is the model that was joined, to the byte apart from its provenance, which is that of the first. */
+TEST(Export, WritesAMemberOfAnEnsembleAsAModel) {
+  const Folder folder;
+  ASSERT_NO_FATAL_FAILURE(make_ensemble(folder, "kind"));
+  const Result first = folder.run({"export", "e.safetensors", "--member", "0", "--out", "0.safetensors"});
+  EXPECT_EQ(first.code, 0) << first.err;
+  expect_contains(first.out, "wrote     0.safetensors: model file, ");
+  EXPECT_EQ(folder.read("0.safetensors"), folder.read("a.safetensors"));
+  ASSERT_EQ(folder.run({"export", "e.safetensors", "--member", "1", "--out", "1", "--format", "safetensors"}).code, 0);
+  EXPECT_EQ(folder.run({"predict", "1", "data.csv"}).out, folder.run({"predict", "b.safetensors", "data.csv"}).out);
+  ASSERT_EQ(folder.run({"export", "e.safetensors", "--member", "0", "--out", "0.c"}).code, 0);
+  ASSERT_EQ(folder.run({"export", "a.safetensors", "--out", "a.c"}).code, 0);
+  EXPECT_EQ(folder.read("0.c"), folder.read("a.c"));
+  ASSERT_EQ(folder.run({"export", "e.safetensors", "--out", "copy.safetensors"}).code, 0);
+  EXPECT_EQ(folder.read("copy.safetensors"), folder.read("e.safetensors"));
+  const Result beyond = folder.run({"export", "e.safetensors", "--member", "2", "--out", "2.safetensors"});
+  EXPECT_EQ(beyond.code, 2);
+  EXPECT_EQ(beyond.err, "descent export: --member 2: e.safetensors has members 0 to 1\n");
+  EXPECT_FALSE(folder.has("2.safetensors"));
+  const Result weights = folder.run({"train", "data.csv", "--target", "kind", "--hidden", "4", "--epochs", "1",
+                                     "--quiet", "--weights", "e.safetensors"});
+  EXPECT_EQ(weights.code, 3);
+  expect_contains(weights.err, "e.safetensors: an ensemble of 2 networks: write one of them as a model");
 }
 
 /* Conversion there and back keeps the numbers; what a format cannot hold is reported. */

@@ -61,6 +61,7 @@ struct World {
   Rows memory = make_rows(4, 2, 1, 2, 1);
   Device device = open_device("cpu", 1), reference = open_device("reference", 1);
   Network network = small_network(), trained = small_network();  // trained: in use by the trainer
+  const descent_network *networks[1] = {network.get()};
   Dataset data = memory.dataset();
   descent_train_options options = descent_train_options_default();
   descent_predict_options predicting = descent_predict_options_default();
@@ -80,6 +81,8 @@ struct World {
   descent_metrics metrics = {};
   descent_step_info info = {};
   descent_fit_result fitted = {};
+  descent_member member = descent_member_default();
+  descent_members_options together = descent_members_options_default();
   descent_bench_result bench = {};
   float values[16] = {0};
   descent_array X = descent_array_default(), y = X, outputs = X, dX = X;
@@ -101,6 +104,9 @@ struct World {
     streamed.target = "y";
     options.epochs = 1;
     options.batch_size = 4;
+    member.network = network.get();
+    member.training = data.get();
+    member.options = &options;
     shape.inputs = 2;
     shape.layers = 1;
     shape.widths = &width;
@@ -224,6 +230,7 @@ bool misuse(World &w, Argument<T> &argument, Misuse how, void **foreign) {
 bool says_nothing(const char *text) { return !text || !*text; }
 bool says_nothing(double value) { return std::isnan(value) || value == 0; }
 bool says_nothing(int64_t value) { return value == 0 || value == -1; }
+bool says_nothing(uint64_t value) { return value == 0; }
 bool says_nothing(int value) { return value == 0 || value == -1; }
 bool says_nothing(bool value) { return !value; }
 
@@ -308,6 +315,8 @@ const std::map<std::string, Case> &cases() {
       OPTIONS_CASE(descent_train_options, options),
       OPTIONS_CASE(descent_predict_options, predicting),
       OPTIONS_CASE(descent_source, stream),
+      OPTIONS_CASE(descent_member, member),
+      OPTIONS_CASE(descent_members_options, together),
       CASE(descent_set_progress, may_be_null(nullptr), may_be_null(nullptr)),
       OPTIONS_CASE(descent_preprocessing, preprocessing),
       CASE(descent_train_options_set, &w.options, "weight_decay", "0.1"),
@@ -411,6 +420,9 @@ const std::map<std::string, Case> &cases() {
       CASE(descent_network_save_memory, NETWORK, may_be_null(w.model.data()), w.model.size(), &w.bytes),
       CASE(descent_network_load_memory, w.model.data(), w.bytes, &w.made_network),
       CASE(descent_network_clone, NETWORK, &w.made_network),
+      CASE(descent_network_join, w.networks, 1, &w.made_network),
+      CASE(descent_network_members, NETWORK),
+      CASE(descent_network_member, NETWORK, 0, &w.made_network),
       CASE(descent_network_export, NETWORK, DESCENT_EXPORT_FORMAT_C, files().written.c_str()),
       CASE(descent_network_load_weights, NETWORK, files().model.c_str()),
       // evaluation and prediction
@@ -460,6 +472,8 @@ const std::map<std::string, Case> &cases() {
       CASE(descent_trainer_restore, TRAINER, files().state.c_str()),
       CASE(descent_fit, NETWORK, DEVICE, DATA, may_be_null(DATA), &w.options, may_be_null(&w.fitted)),
       CASE(descent_fit_source, NETWORK, DEVICE, &w.stream, may_be_null(DATA), &w.options, may_be_null(&w.fitted)),
+      CASE(descent_member_seed, 1, 2),
+      CASE(descent_fit_members, DEVICE, &w.member, 1, may_be_null(&w.together)),
       CASE(descent_source_open, files().table.c_str(), &w.streamed, 2, &w.file),
       CASE(descent_source_close, may_be_null(&w.file)),
       // checking and measuring

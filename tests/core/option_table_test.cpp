@@ -102,7 +102,8 @@ TEST(OptionTable, ReadsValuesExactly) {
                {"autotune", "0"},
                {"precision", "tf32"},
                {"checkpoint.folder", "kept"},
-               {"gpu.fusion", "on"}};
+               {"gpu.fusion", "on"},
+               {"shuffle-seed", "18446744073709551614"}};
   for (const auto &g : given)
     ASSERT_EQ(descent_train_options_set(&options, g.name, g.value), DESCENT_OK) << descent_last_error();
   EXPECT_EQ(options.optimizer.weight_decay, 1e-4);
@@ -115,6 +116,7 @@ TEST(OptionTable, ReadsValuesExactly) {
   EXPECT_EQ(options.precision, DESCENT_PRECISION_TF32);
   EXPECT_EQ(options.checkpoint.folder, given[8].value); /* the pointer is kept */
   EXPECT_EQ(options.gpu.fusion, DESCENT_FUSION_ON);
+  EXPECT_EQ(options.shuffle_seed, UINT64_MAX - 1);
 }
 
 TEST(OptionTable, RefusesByName) {
@@ -141,6 +143,7 @@ TEST(OptionTable, RefusesByName) {
       {"seed", "-1", "seed '-1': must be a whole number from 0 to 2^64 - 1"},
       {"seed", "18446744073709551616", "seed '18446744073709551616': must be"},
       {"seed", " 1", "seed ' 1': must be"},
+      {"shuffle_seed", "1.5", "shuffle_seed '1.5': must be a whole number from 0 to 2^64 - 1"},
       {"nesterov", "maybe", "nesterov 'maybe': must be yes or no"},
       {"optimizer", "lion", "unknown optimizer 'lion' (known: gd, sgd"},
       {"schedule.kind", "Cosine", "unknown schedule 'Cosine'"},

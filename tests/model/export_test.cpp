@@ -38,7 +38,7 @@ constexpr descent_loss kLosses[] = {DESCENT_LOSS_MAP(TERM_VALUE)};
 #undef TERM_VALUE
 
 // 5 inputs, two hidden layers, the outputs that the loss needs; random weights, non-trivial preprocessing.
-Network Make(descent_activation activation, descent_loss loss, descent_normalize normalize) {
+Network Make(descent_activation activation, descent_loss loss, descent_normalize normalize, uint64_t seed = 3) {
   const int64_t outputs = loss == DESCENT_LOSS_BINARY_CROSS_ENTROPY ? 1 : 3, widths[] = {7, 6, outputs};
   const bool regression = loss_is_regression(loss);
   const descent_activation activations[] = {activation, activation,
@@ -51,7 +51,7 @@ Network Make(descent_activation activation, descent_loss loss, descent_normalize
   options.loss = loss;
   descent_network *network = nullptr;
   EXPECT_EQ(descent_network_create(&options, &network), DESCENT_OK) << descent_last_error();
-  EXPECT_EQ(descent_network_initialise(network, DESCENT_INIT_HE_NORMAL, 3), DESCENT_OK);
+  EXPECT_EQ(descent_network_initialise(network, DESCENT_INIT_HE_NORMAL, seed), DESCENT_OK);
   network->normalize = normalize;
   for (int j = 0; j < 5 && normalize != DESCENT_NORMALIZE_NONE; j++) {
     network->shift[j] = 10.0f * static_cast<float>(j) - 7;
@@ -186,7 +186,7 @@ double WorstShare(const std::string &path, const descent_network *network, desce
   for (int64_t r = 0; r < descent_dataset_rows(rows); r++) {
     EXPECT_EQ(descent_dataset_row(rows, r, X.data()), DESCENT_OK);
     compiled.predict()(Columns(network, X).data(), y.data());
-    const std::vector<Estimate> exact = EstimateOutputs(network, X.data());
+    const std::vector<Estimate> exact = EstimateMeans(network, X.data());
     for (size_t k = 0; k < n; k++) {
       const double difference = std::fabs(y[k] - expected[static_cast<size_t>(r) * n + k]);
       const double share = difference / (kExportErrors * exact[k].error);
@@ -217,6 +217,77 @@ TEST_F(Export, CSourceCompilesWithoutAWarningAndSaysWhatTheNetworkSays) {
         const Dataset rows = DrawRows(network.get(), &X);
         EXPECT_LE(WorstShare(path, network.get(), device.get(), rows.get()), 1);
       }
+}
+
+// Members of other weights and biases.
+Network MakeEnsemble(descent_activation activation, descent_loss loss, descent_normalize normalize, int64_t members,
+                     bool fills) {
+  std::vector<Network> networks;
+  std::vector<const descent_network *> list;
+  for (int64_t k = 0; k < members; k++) {
+    networks.push_back(Make(activation, loss, normalize, 3 + static_cast<uint64_t>(k)));
+    descent_network *network = networks.back().get();
+    for (int32_t l = 0; l < network->n_layers; l++)
+      for (int64_t j = 0; j < network->layers[l].n_out; j++)
+        network->parameters[network->layers[l].at.b + j] = 0.1f * static_cast<float>(k + l - j);
+    if (fills) network->fill = static_cast<float *>(memory_allocate(network->inputs, sizeof *network->fill, "fill"));
+    for (int j = 0; j < 5 && fills; j++) network->fill[j] = network->shift[j] + 0.25f / network->scale[j];
+    list.push_back(network);
+  }
+  descent_network *ensemble = nullptr;
+  EXPECT_EQ(descent_network_join(list.data(), members, &ensemble), DESCENT_OK) << descent_last_error();
+  return Network(ensemble);
+}
+
+TEST_F(Export, CSourceOfAnEnsembleSaysWhatTheEnsembleSays) {
+  const Device device = OpenCpu();
+  const int64_t members[] = {2, 3, 5};
+  int number = 0;
+  for (descent_activation activation : kActivations)
+    for (descent_loss loss : kLosses) {
+      const descent_normalize normalize = kNormalizes[(number + number / 3) % 3];
+      SCOPED_TRACE(std::string(descent_activation_name(activation)) + ", " + descent_loss_name(loss) + ", " +
+                   descent_normalize_name(normalize));
+      const Network network = MakeEnsemble(activation, loss, normalize, members[number % 3], number % 2 == 0);
+      const std::string path = Path("ensemble" + std::to_string(number++) + ".c");
+      ASSERT_EQ(descent_network_export(network.get(), DESCENT_EXPORT_FORMAT_C, path.c_str()), DESCENT_OK)
+          << descent_last_error();
+      std::vector<float> X;
+      const Dataset rows = DrawRows(network.get(), &X);
+      EXPECT_LE(WorstShare(path, network.get(), device.get(), rows.get()), 1);
+    }
+}
+
+// A change of one number of one member of three is seen in the mean.
+TEST_F(Export, CSourceOfAnEnsembleThatSaysSomethingElseIsFound) {
+  const Device device = OpenCpu();
+  const struct {
+    const char *name;
+    void (*alter)(descent_network *network);
+  } cases[] = {
+      {"a weight", [](descent_network *n) { n->parameters[2 * n->n_parameters + n->layers[0].at.W] *= 1.003f; }},
+      {"a bias", [](descent_network *n) { n->parameters[n->n_parameters + n->layers[2].at.b] += 0.001f; }},
+      {"two layers in turn", [](descent_network *n) { std::swap(n->layers[0].activation, n->layers[1].activation); }},
+      {"a member twice",
+       [](descent_network *n) { std::copy_n(n->parameters, n->n_parameters, n->parameters + n->n_parameters); }},
+      {"a member less", [](descent_network *n) { n->members--; }},
+  };
+  int number = 0;
+  for (descent_loss loss : kLosses)
+    for (const auto &c : cases) {
+      SCOPED_TRACE(std::string(c.name) + ", " + descent_loss_name(loss));
+      Network networks[2];
+      for (Network &network : networks) {
+        network = MakeEnsemble(DESCENT_ACTIVATION_TANH, loss, DESCENT_NORMALIZE_STANDARD, 3, false);
+        network->layers[0].activation = DESCENT_ACTIVATION_SILU;
+      }
+      c.alter(networks[0].get());
+      const std::string path = Path("altered" + std::to_string(number++) + ".c");
+      ASSERT_EQ(descent_network_export(networks[0].get(), DESCENT_EXPORT_FORMAT_C, path.c_str()), DESCENT_OK);
+      std::vector<float> X;
+      const Dataset rows = DrawRows(networks[1].get(), &X);
+      EXPECT_GT(WorstShare(path, networks[1].get(), device.get(), rows.get()), 1);
+    }
 }
 
 // A change in the third digit of any one number exceeds the rounding bound.

@@ -201,8 +201,8 @@ std::vector<Hostile> HostileModels() {
       {"description empty", Described(""), "invalid JSON"},
       {"description an array", Described("[]"), "version"},
       {"description nested too deeply", Described(Repeat("[", 50)), "nested too deeply"},
-      {"another version", Altered("\"version\":1", "\"version\":3"),
-       "format version 3, but Descent " DESCENT_VERSION " reads up to 2; use a later version of it"},
+      {"another version", Altered("\"version\":1", "\"version\":4"),
+       "format version 4, but Descent " DESCENT_VERSION " reads up to 3; use a later version of it"},
       {"no version", Altered("\"version\":1,", ""), "format version missing or not a positive number"},
       {"version as text", Altered("\"version\":1", "\"version\":\"1\""),
        "format version missing or not a positive number"},
@@ -259,11 +259,65 @@ std::vector<Hostile> HostileModels() {
   };
 }
 
+// Ensembles of networks of one input and one output.
+std::string EnsembleTensors(int members, const std::string &but = "") {
+  std::string tensors;
+  for (int i = 0; i < 2 * members; i++) {
+    const std::string name = "members." + std::to_string(i / 2) + ".layers.0." + (i % 2 ? "bias" : "weight");
+    tensors += ",\"" + (name == but ? "x" : name) + R"(":{"dtype":"F32","shape":[)" + (i % 2 ? "1" : "1,1") +
+               R"(],"data_offsets":[)" + std::to_string(4 * i) + "," + std::to_string(4 * i + 4) + "]}";
+  }
+  return tensors;
+}
+
+std::string EnsembleFile(const std::string &members, int held, const std::string &but = "") {
+  std::string text = kDescription;
+  text.replace(text.find("1,"), 2, "3," + members);
+  return File(text, EnsembleTensors(held, but), std::string(static_cast<size_t>(8 * held), '\0'));
+}
+
+std::vector<Hostile> HostileEnsembles() {
+  static const char wanted[] = "'members' is not an integer of at least 2";
+  std::string wide = EnsembleFile("\"members\":2,", 2), flat = wide, bad = wide;
+  wide.replace(wide.find("width\\\":1"), 9, "width\\\":9");
+  flat.replace(flat.find("[1,1]"), 5, "[1]  ");
+  bad.replace(bad.size() - 8, 4, Floats({NAN}));
+  return {
+      {"members in version 2", Altered("\"version\":1", "\"version\":2,\"members\":2"),
+       "'members' is not part of format version 2"},
+      {"no members in version 3", EnsembleFile("", 1), wanted},
+      {"plain tensors in version 3", Altered("\"version\":1", "\"version\":3"), wanted},
+      {"members 0", EnsembleFile("\"members\":0,", 0), wanted},
+      {"members 1", EnsembleFile("\"members\":1,", 1), wanted},
+      {"members -2", EnsembleFile("\"members\":-2,", 2), wanted},
+      {"members 1.5", EnsembleFile("\"members\":1.5,", 2), wanted},
+      {"members 1e300", EnsembleFile("\"members\":1e300,", 2), wanted},
+      {"members as text", EnsembleFile("\"members\":\"2\",", 2), wanted},
+      {"members twice", EnsembleFile("\"members\":2,\"members\":2,", 2), "duplicate member 'members'"},
+      {"2^53 members", EnsembleFile("\"members\":9007199254740992,", 2),
+       "'members.2.layers.0.weight' is missing, but the metadata states 9007199254740992 members"},
+      {"a member too many", EnsembleFile("\"members\":3,", 2), "'members.2.layers.0.weight' is missing"},
+      {"a member too few", EnsembleFile("\"members\":2,", 3), "'members.2.layers.0.bias' is not part of the network"},
+      {"a missing bias", EnsembleFile("\"members\":2,", 2, "members.0.layers.0.bias"),
+       "'members.0.layers.0.bias' is missing"},
+      {"a missing weight", EnsembleFile("\"members\":2,", 2, "members.1.layers.0.weight"),
+       "'members.1.layers.0.weight' is missing"},
+      {"plain tensors",
+       File(std::string(kDescription).replace(11, 1, "3,\"members\":2"), std::string(kWeight) + kBias, kData),
+       "'members.0.layers.0.weight' is missing"},
+      {"members that are wider than the file", wide, "layer 1, 9 x 1, exceeds the file's 2 values of each member"},
+      {"a flat weight", flat, "'members.0.layers.0.weight' has 1 dimensions"},
+      {"a NaN in the last member", bad, "members.1.layers.0.weight[0] is nan"},
+  };
+}
+
 TEST_F(HostileModelFile, IsRefusedInOneLineThatNamesTheCause) {
   descent_network *network;
   ASSERT_EQ(Load(Described(kDescription), &network), DESCENT_OK) << descent_last_error(); /* what the cases alter */
   descent_network_free(network);
-  for (const std::vector<Hostile> &cases : {HostileContainers(), HostileModels()})
+  ASSERT_EQ(Load(EnsembleFile("\"members\":2,", 2), &network), DESCENT_OK) << descent_last_error();
+  descent_network_free(network);
+  for (const std::vector<Hostile> &cases : {HostileContainers(), HostileModels(), HostileEnsembles()})
     for (const Hostile &c : cases) {
       SCOPED_TRACE(c.name);
       EXPECT_EQ(Load(c.bytes, &network), DESCENT_ERROR_MODEL);

@@ -59,7 +59,8 @@ TEST_P(OldModels, PredictAsTheyDid) {
 
 INSTANTIATE_TEST_SUITE_P(Versions, OldModels,
                          testing::Values(OldModel{"v1_binary", 2}, OldModel{"v1_classes", 1},
-                                         OldModel{"v1_regression", 0}, OldModel{"v2_census", 2}),
+                                         OldModel{"v1_regression", 0}, OldModel{"v2_census", 2},
+                                         OldModel{"v3_ensemble", 2}),
                          [](const auto &test) { return std::string(test.param.name); });
 
 TEST(OldModel, KeepsItsNames) {

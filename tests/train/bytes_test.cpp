@@ -335,11 +335,11 @@ TEST(Bytes, OfAGpuAreNotCopiedForAStepOrAPrediction) {
   ASSERT_EQ(descent_trainer_create(network.get(), device.get(), &options, Twins::ROWS, &created), DESCENT_OK);
   const Trainer trainer{created, descent_trainer_free};
   const auto memory = [](const program &of) { return of.backend->memory(of.compiled); };
-  const int64_t of_predictor = memory(predictor->program), of_trainer = memory(trainer->program);
+  const int64_t of_predictor = memory(predictor->ensemble.programs[0]), of_trainer = memory(trainer->program);
   ASSERT_EQ(descent_predictor_run_arrays(made, &X_there, &P_there), DESCENT_OK) << descent_last_error();
   ASSERT_EQ(descent_predictor_run_arrays(made, &wide_there, &P_of_wide), DESCENT_OK) << descent_last_error();
   EXPECT_EQ(P_there.bytes(), P_of_wide.bytes());
-  EXPECT_EQ(memory(predictor->program), of_predictor);
+  EXPECT_EQ(memory(predictor->ensemble.programs[0]), of_predictor);
   descent_step_info info[2];
   ASSERT_EQ(descent_trainer_gradient_arrays(created, &X_there, &y_there, nullptr, &info[0]), DESCENT_OK)
       << descent_last_error();

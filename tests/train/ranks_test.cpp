@@ -236,6 +236,8 @@ const Difference differences[] = {
      "rank 2 (node1): learning_rate is 0.5, but 0.001 on rank 0; start all ranks with the same"},
     {"epochs", [](descent_train_options *o, Rows *) { o->epochs = 4; }, "rank 2 (node1): epochs is 4, but 3 on rank 0"},
     {"seed", [](descent_train_options *o, Rows *) { o->seed = 5; }, "rank 2 (node1): seed is 5, but "},
+    {"shuffle_seed", [](descent_train_options *o, Rows *) { o->shuffle_seed = 5; },
+     "rank 2 (node1): shuffle_seed is 5, but 0 on rank 0"},
     {"batch_size", [](descent_train_options *o, Rows *) { o->batch_size = 16; },
      "rank 2 (node1): batch_size is 16, but 20 on rank 0"},
     {"rollbacks_and_folder",

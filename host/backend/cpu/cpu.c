@@ -235,8 +235,7 @@ static descent_status run_op(struct backend_program *program, const struct plan_
   return DESCENT_OK;
 }
 
-/* The flag of a bad step that an op of the range may have set, or NULL if none can. */
-static const double *bad_step_flag(const struct backend_program *program, struct plan_range range) {
+const double *cpu_bad_step_flag(const struct backend_program *program, struct plan_range range) {
   for (int i = range.first; i < range.first + range.count; i++)
     if (program->plan->ops[i].kind == OP_GRADIENT_NORM)
       return cpu_doubles(program, program->plan->ops[i].norm.scalars) + SCALAR_BAD_STEP;
@@ -245,17 +244,34 @@ static const double *bad_step_flag(const struct backend_program *program, struct
 
 static const char *program_arithmetic(const struct backend_program *program) { return program->device->arithmetic; }
 
+static descent_status check_rows(const struct backend_program *program, const struct plan_step *step) {
+  if (plan_can_run(program->plan, step)) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_ARGUMENT, "run: a step of %lld rows: must be %d to %lld", (long long)step->rows,
+                    step->micro_batches > 0 ? 0 : 1, (long long)program->plan->batch);
+}
+
+descent_status cpu_check_step(const struct backend_program *program, struct plan_range range,
+                              const struct plan_step *step) {
+  descent_status status = check_rows(program, step);
+  for (int i = range.first; i < range.first + range.count && status == DESCENT_OK; i++)
+    if (program->plan->ops[i].kind == OP_GATHER) status = cpu_gather_check(program, &program->plan->ops[i], step);
+  return status;
+}
+
+descent_status cpu_run_ops(struct backend_program *program, struct plan_range range, const struct plan_step *step) {
+  descent_status status = DESCENT_OK;
+  for (int i = 0; i < range.count && status == DESCENT_OK; i++)
+    status = run_op(program, &program->plan->ops[range.first + i], step);
+  return status;
+}
+
 static descent_status program_run(struct backend_program *program, struct plan_range range,
                                   const struct plan_step *steps, int64_t n_steps) {
-  const double *bad_step = bad_step_flag(program, range);
+  const double *bad_step = cpu_bad_step_flag(program, range);
   for (int64_t s = 0; s < n_steps; s++) {
-    if (!plan_can_run(program->plan, &steps[s]))
-      return status_set(DESCENT_ERROR_ARGUMENT, "run: a step of %lld rows: must be %d to %lld",
-                        (long long)steps[s].rows, steps[s].micro_batches > 0 ? 0 : 1, (long long)program->plan->batch);
-    for (int i = 0; i < range.count; i++) {
-      descent_status status = run_op(program, &program->plan->ops[range.first + i], &steps[s]);
-      if (status != DESCENT_OK) return status;
-    }
+    descent_status status = check_rows(program, &steps[s]);
+    if (status == DESCENT_OK) status = cpu_run_ops(program, range, &steps[s]);
+    if (status != DESCENT_OK) return status;
     if (bad_step && *bad_step != 0) break;
   }
   return DESCENT_OK;
@@ -392,6 +408,7 @@ const struct backend backend_cpu = {
     .release = program_release,
     .bind = program_bind,
     .run = program_run,
+    .run_together = cpu_run_together,
     .run_product = program_run_product,
     .read = program_read,
     .write = program_write,

@@ -38,17 +38,18 @@ struct backend_program {
 
 /* Fixed sizes of work; results depend on them, so they may not depend on the number of threads. */
 enum {
-  CPU_PIECE = 8192,  /* floats of the flat buffers per tile */
-  CPU_ROWS = 256,    /* rows per tile of row-wise ops */
-  CPU_SMALL = 16384, /* element-wise work below this many values stays on the calling thread */
+  CPU_PIECE = 8192,           /* floats of the flat buffers per tile */
+  CPU_ROWS = 256,             /* rows per tile of row-wise ops */
+  CPU_SMALL = 16384,          /* element-wise work below this many values stays on the calling thread */
+  CPU_WIDE_FLOPS = 100000000, /* a step's products from which all threads are worth sharing it between */
 };
 
 static inline float *cpu_floats(const struct backend_program *program, int buffer) {
-  return buffer == PLAN_NONE ? NULL : program->buffers[buffer].data;
+  return buffer == PLAN_NONE ? NULL : (float *)program->buffers[buffer].data;
 }
 
 static inline double *cpu_doubles(const struct backend_program *program, int buffer) {
-  return buffer == PLAN_NONE ? NULL : program->buffers[buffer].data;
+  return buffer == PLAN_NONE ? NULL : (double *)program->buffers[buffer].data;
 }
 
 static inline int64_t cpu_tiles(int64_t n, int64_t tile) { return (n + tile - 1) / tile; }
@@ -85,6 +86,26 @@ void cpu_update(struct backend_program *program, const struct plan_op *op, const
 void cpu_statistics(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
 void cpu_metrics(struct backend_program *program, const struct plan_op *op);
 void cpu_output(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
+
+/* ERROR_ARGUMENT unless the step has as many rows as the plan takes, and every gather of the range finds them bound. */
+descent_status cpu_check_step(const struct backend_program *program, struct plan_range range,
+                              const struct plan_step *step);
+/* The operations of the range, once. */
+descent_status cpu_run_ops(struct backend_program *program, struct plan_range range, const struct plan_step *step);
+/* The flag of a bad step that an op of the range may have set, or NULL if none can. */
+const double *cpu_bad_step_flag(const struct backend_program *program, struct plan_range range);
+
+/* As in struct backend. together.c */
+descent_status cpu_run_together(struct backend_device *device, const struct backend_job *jobs, int64_t count);
+
+/* As cpu_gather would find them: ERROR_ARGUMENT unless the step's rows are bound. */
+descent_status cpu_gather_check(const struct backend_program *program, const struct plan_op *op,
+                                const struct plan_step *step);
+/* Whether both gathers read the same sources in the same way, so that equal steps give the same X, y, w and sum. */
+bool cpu_gather_same(const struct backend_program *a, const struct plan_op *op_a, const struct backend_program *b,
+                     const struct plan_op *op_b);
+/* Whether a gather reads the same rows in both steps. */
+bool cpu_gather_same_step(const struct plan_op *op, const struct plan_step *a, const struct plan_step *b);
 
 /* Only the matrix product of a dense op, tiled as in the op itself. False for an op that has none. */
 bool cpu_dense_product(struct backend_program *program, const struct plan_op *op, int64_t rows);

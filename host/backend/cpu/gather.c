@@ -33,11 +33,17 @@ static int64_t tile_rows(int64_t n_x) {
   return rows < FEWEST_ROWS ? FEWEST_ROWS : rows > MOST_ROWS ? MOST_ROWS : rows;
 }
 
+/* The order of the rows: NULL where the step is not shuffled. */
+static const struct permutation *order_of(const struct plan_gather *o, const struct plan_step *step) {
+  return o->shuffle ? step->order : NULL;
+}
+
 /* Source rows of the step's rows [begin, begin + count). */
 static void find_rows(const struct gather *g, int64_t begin, int64_t count, int64_t *rows) {
   const int64_t first = g->step->first_row + begin;
-  if (g->op->shuffle && g->step->order)
-    g->kernels->permute(g->step->order, first, rows, count);
+  const struct permutation *order = order_of(g->op, g->step);
+  if (order)
+    g->kernels->permute(order, first, rows, count);
   else
     for (int64_t r = 0; r < count; r++) rows[r] = first + r;
   for (int64_t r = 0; r < count && g->source_index; r++) rows[r] = g->source_index[rows[r]];
@@ -99,18 +105,58 @@ static void gather_tile(void *context, int64_t tile) {
   g->weight_sums[tile] = sum;
 }
 
-/* Every row of the step must be bound. The caller checks the rows named by source_index. */
-static descent_status check_rows(const struct backend_program *program, const struct gather *g) {
-  const struct plan_gather *o = g->op;
-  if (!g->source_X) return status_set(DESCENT_ERROR_ARGUMENT, "run: no rows are bound to buffer %d", o->source_X);
-  const int64_t bound = program->buffers[g->source_index ? o->source_index : o->source_X].rows;
-  const bool permuted = o->shuffle && g->step->order;
-  const int64_t reach = permuted ? (int64_t)g->step->order->n : bound;
-  if (g->step->first_row < 0 || g->step->rows > reach - g->step->first_row || reach > bound)
+/* The caller checks the rows named by source_index. */
+descent_status cpu_gather_check(const struct backend_program *program, const struct plan_op *op,
+                                const struct plan_step *step) {
+  const struct plan_gather *o = &op->gather;
+  const struct permutation *order = order_of(o, step);
+  if (!source(program, o->source_X))
+    return status_set(DESCENT_ERROR_ARGUMENT, "run: no rows are bound to buffer %d", o->source_X);
+  const int64_t bound = program->buffers[source(program, o->source_index) ? o->source_index : o->source_X].rows;
+  const int64_t reach = order ? (int64_t)order->n : bound;
+  if (step->first_row < 0 || step->rows > reach - step->first_row || reach > bound)
     return status_set(DESCENT_ERROR_ARGUMENT, "run: %lld rows from row %lld: only %lld are bound",
-                      (long long)g->step->rows, (long long)g->step->first_row, (long long)bound);
+                      (long long)step->rows, (long long)step->first_row, (long long)bound);
   return DESCENT_OK;
 }
+
+/* ---- what gathers of several programs have in common ---- */
+
+/* Whether both constants are absent, or have the same bytes. They may be written between runs. */
+static bool same_constant(const struct backend_program *a, int buffer_a, const struct backend_program *b,
+                          int buffer_b) {
+  if (buffer_a == PLAN_NONE || buffer_b == PLAN_NONE) return buffer_a == buffer_b;
+  const int64_t n = a->plan->buffers[buffer_a].cols;
+  return n == b->plan->buffers[buffer_b].cols &&
+         memcmp(cpu_floats(a, buffer_a), cpu_floats(b, buffer_b), (size_t)n * sizeof(float)) == 0;
+}
+
+bool cpu_gather_same(const struct backend_program *a, const struct plan_op *op_a, const struct backend_program *b,
+                     const struct plan_op *op_b) {
+  const struct plan_gather *p = &op_a->gather, *q = &op_b->gather;
+  const bool targets = p->y != PLAN_NONE && source(a, p->source_y);
+  return source(a, p->source_X) == source(b, q->source_X) &&
+         a->buffers[p->source_X].dtype == b->buffers[q->source_X].dtype &&
+         source(a, p->source_index) == source(b, q->source_index) && p->n_x == q->n_x && p->shuffle == q->shuffle &&
+         targets == (q->y != PLAN_NONE && source(b, q->source_y)) && same_constant(a, p->fill, b, q->fill) &&
+         same_constant(a, p->shift, b, q->shift) && same_constant(a, p->scale, b, q->scale) &&
+         (!targets ||
+          (source(a, p->source_y) == source(b, q->source_y) && source(a, p->source_w) == source(b, q->source_w) &&
+           p->n_y == q->n_y && same_constant(a, p->y_shift, b, q->y_shift) &&
+           same_constant(a, p->y_scale, b, q->y_scale) && same_constant(a, p->class_weight, b, q->class_weight)));
+}
+
+static bool same_order(const struct permutation *a, const struct permutation *b) {
+  if (a == b || !a || !b) return a == b;
+  return a->n == b->n && a->half_bits == b->half_bits && memcmp(a->keys, b->keys, sizeof a->keys) == 0;
+}
+
+bool cpu_gather_same_step(const struct plan_op *op, const struct plan_step *a, const struct plan_step *b) {
+  return a->first_row == b->first_row && a->rows == b->rows && a->weight_sum == b->weight_sum &&
+         same_order(order_of(&op->gather, a), order_of(&op->gather, b));
+}
+
+/* ---- the operation ---- */
 
 int64_t cpu_gather_slots(const struct plan *plan) {
   int64_t most = 0;
@@ -146,7 +192,7 @@ descent_status cpu_gather(struct backend_program *program, const struct plan_op 
       .tile_rows = tile_rows(o->n_x),
       .weight_sums = program->slots,
   };
-  descent_status status = check_rows(program, &g);
+  const descent_status status = cpu_gather_check(program, op, step);
   if (status != DESCENT_OK) return status;
   const int64_t tiles = cpu_tiles(step->rows, g.tile_rows);
   cpu_spread(program, step->rows * o->n_x, gather_tile, &g, tiles);

@@ -1,0 +1,191 @@
+/* Runs trainings beside each other. In each turn, those advance that are least far in their epoch; so none begins the next
+ * epoch before all have finished theirs, and one that repeats steps after a divergence catches up first. A single training
+ * is the case of one. */
+#include "train/rounds.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/clock.h"
+#include "core/memory.h"
+#include "core/status.h"
+#include "train/recovery.h"
+
+struct rounds {
+  struct fit *fits;
+  int64_t count;
+  struct fit **present;              /* (count) those that advance in this turn; NULL: has ended within it */
+  struct program_job *jobs;          /* (count) */
+  struct evaluation **evaluations;   /* (count) */
+  const descent_epoch_info **epochs; /* (count) */
+  bool *stop;                        /* (count) */
+  const descent_members_options *options;
+};
+
+/* Takes the outcome of a phase: after a divergence, the training returns to a checkpoint, if it can; another failure ends
+ * it. True: it continues as the phase says. */
+static bool settle(struct fit *f, descent_status status) {
+  if (status == DESCENT_OK) return true;
+  if (status == DESCENT_ERROR_DIVERGED) status = recovery_roll_back(f);
+  if (status == DESCENT_OK)
+    fit_continue(f);
+  else
+    fit_end(f, status);
+  return false;
+}
+
+/* Those in this phase into r->present; returns their number. */
+static int64_t gather(struct rounds *r, enum fit_phase phase) {
+  int64_t n = 0;
+  for (int64_t i = 0; i < r->count; i++)
+    if (r->fits[i].phase == phase) r->present[n++] = &r->fits[i];
+  return n;
+}
+
+/* settle for present[i], which leaves the turn where it does not continue. */
+static void settle_present(struct rounds *r, int64_t i, descent_status status) {
+  if (!settle(r->present[i], status)) r->present[i] = NULL;
+}
+
+/* ---- steps ------------------------------------------------------------------------------------------------------ */
+
+/* Keeps those of the first n of r->present that have steps to run; returns their number. */
+static int64_t prepare_steps(struct rounds *r, int64_t n) {
+  int64_t kept = 0;
+  for (int64_t i = 0; i < n; i++) {
+    struct fit *f = r->present[i];
+    if (!settle(f, fit_prepare_steps(f))) continue;
+    if (f->n_steps)
+      r->present[kept++] = f;
+    else
+      settle(f, fit_end_steps(f));
+  }
+  return kept;
+}
+
+/* Runs the steps of all that need no host in between, in one call. It does not say whose steps were done before one
+ * failed, so none of them continues then. */
+static void run_jobs(struct rounds *r, int64_t n) {
+  char text[sizeof r->fits->error];
+  int64_t n_jobs = 0;
+  for (int64_t i = 0; i < n; i++) {
+    struct fit *f = r->present[i];
+    if (!fit_needs_host(f))
+      r->jobs[n_jobs++] = (struct program_job){&f->trainer->program, fit_range(f), f->steps, f->n_steps};
+  }
+  const descent_status status = program_run_together(r->jobs, n_jobs);
+  if (status == DESCENT_OK) return;
+  snprintf(text, sizeof text, "%s", descent_last_error());
+  for (int64_t i = 0; i < n; i++)
+    if (!fit_needs_host(r->present[i])) settle_present(r, i, status_set(status, "%s", text));
+}
+
+static void run_steps(struct rounds *r) {
+  const double started = clock_seconds();
+  const int64_t n = prepare_steps(r, gather(r, FIT_STEPS));
+  const double ran = clock_seconds();
+  run_jobs(r, n);
+  for (int64_t i = 0; i < n; i++)
+    if (r->present[i] && fit_needs_host(r->present[i])) settle_present(r, i, fit_run_steps(r->present[i]));
+  for (int64_t i = 0; i < n; i++)
+    if (r->present[i]) settle_present(r, i, fit_take_steps(r->present[i]));
+  const double now = clock_seconds();
+  for (int64_t i = 0; i < n; i++) {
+    struct fit *f = r->present[i];
+    if (f && settle(f, fit_after_steps(f, now - started, now - ran)) && f->stopped) settle(f, fit_end_steps(f));
+  }
+}
+
+/* ---- between epochs --------------------------------------------------------------------------------------------- */
+
+static void validate(struct rounds *r) {
+  const int64_t n = gather(r, FIT_VALIDATION);
+  int64_t evaluated = 0;
+  for (int64_t i = 0; i < n; i++) {
+    bool evaluates;
+    settle_present(r, i, fit_begin_validation(r->present[i], &evaluates));
+    if (r->present[i] && evaluates) r->evaluations[evaluated++] = &r->present[i]->evaluation;
+  }
+  if (evaluated) evaluate_together(r->evaluations, evaluated);
+  for (int64_t i = 0; i < n; i++)
+    if (r->present[i]) settle(r->present[i], fit_end_validation(r->present[i]));
+}
+
+/* options->on_epoch with the epochs of those that have finished one in this round. */
+static void report_together(struct rounds *r) {
+  for (int64_t i = 0; i < r->count; i++) {
+    r->epochs[i] = r->fits[i].phase == FIT_REPORT ? &r->fits[i].report.info : NULL;
+    r->stop[i] = false;
+  }
+  r->options->on_epoch(r->options->user, r->epochs, r->stop, r->count);
+  for (int64_t i = 0; i < r->count; i++)
+    if (r->epochs[i] && r->stop[i]) fit_stop(&r->fits[i], DESCENT_STOP_CALLBACK);
+}
+
+static void report(struct rounds *r) {
+  const int64_t n = gather(r, FIT_REPORT);
+  for (int64_t i = 0; i < n; i++) fit_report_epoch(r->present[i]);
+  if (r->options && r->options->on_epoch) report_together(r);
+  for (int64_t i = 0; i < n; i++) settle(r->present[i], fit_next_epoch(r->present[i]));
+}
+
+/* ---- turns ------------------------------------------------------------------------------------------------------ */
+
+static enum fit_phase least_far(const struct rounds *r) {
+  enum fit_phase phase = FIT_ENDED;
+  for (int64_t i = 0; i < r->count; i++)
+    if (r->fits[i].phase < phase) phase = r->fits[i].phase;
+  return phase;
+}
+
+static void run_turns(struct rounds *r) {
+  for (;;) {
+    const enum fit_phase phase = least_far(r);
+    const int64_t n = gather(r, phase);
+    switch (phase) {
+      case FIT_OVER:
+        for (int64_t i = 0; i < n; i++) fit_end(r->present[i], fit_finish(r->present[i]));
+        break;
+      case FIT_EPOCH:
+        for (int64_t i = 0; i < n; i++) settle(r->present[i], fit_begin_epoch(r->present[i]));
+        break;
+      case FIT_STEPS: run_steps(r); break;
+      case FIT_VALIDATION: validate(r); break;
+      case FIT_REPORT: report(r); break;
+      case FIT_ENDED: return;
+    }
+  }
+}
+
+static descent_status allocate(struct rounds *r) {
+  static const char what[] = "trainings beside each other";
+  r->present = memory_allocate(r->count, sizeof *r->present, what);
+  r->jobs = memory_allocate(r->count, sizeof *r->jobs, what);
+  r->evaluations = memory_allocate(r->count, sizeof *r->evaluations, what);
+  r->epochs = memory_allocate(r->count, sizeof *r->epochs, what);
+  r->stop = memory_allocate(r->count, sizeof *r->stop, what);
+  return r->present && r->jobs && r->evaluations && r->epochs && r->stop ? DESCENT_OK : DESCENT_ERROR_MEMORY;
+}
+
+descent_status rounds_run(struct fit *fits, int64_t count, const descent_members_options *options) {
+  struct rounds r = {.fits = fits, .count = count, .options = options};
+  descent_status status;
+  TRY(allocate(&r));
+  for (int64_t i = 0; i < count; i++) {
+    status = recovery_start(&fits[i]);
+    fits[i].ready = status == DESCENT_OK;
+    if (fits[i].ready)
+      fit_continue(&fits[i]);
+    else
+      fit_end(&fits[i], status);
+  }
+  run_turns(&r);
+  status = DESCENT_OK;
+done:
+  free(r.present);
+  free(r.jobs);
+  free(r.evaluations);
+  free(r.epochs);
+  free(r.stop);
+  return status;
+}

@@ -4,8 +4,9 @@
   bench/gpu_check.sh --stage 1 --out FOLDER [--build BUILD]
   bench/gpu_check.sh --stage 2 --out FOLDER [--build BUILD] [--retry results.jsonl]
 
-Stage 1 (410 s): a first training, cuBLASLt's candidates, all tests, micro-batches and ranks, sanitizer tools, the
-benchmark, several layers in one kernel beside one after another, time and traffic of each kernel, PyTorch beside it.
+Stage 1 (445 s): a first training, cuBLASLt's candidates, all tests, micro-batches and ranks, many networks beside each
+other, sanitizer tools, the benchmark, several layers in one kernel beside one after another, time and traffic of each
+kernel, PyTorch beside it.
 Stage 2 (250 s): the checks that stage 1 left open, streaming, an epoch of 11 million rows, resuming, checkpoints,
 compiled peers. Each part ends at a time of the stage, and the parts after it get the time it leaves.
 

@@ -13,6 +13,7 @@ from signal import SIGINT
 
 from gpu_fusion import fused_jobs, run_fusion
 from gpu_machine import ROOT
+from gpu_members import run_members
 from gpu_peers import run_peers, run_compiled_peers
 from gpu_ranks import run_ranks
 from gpu_session import STUCK, Job, Stop, benched, die_with_parent, reap, shortened, tests_pass, verified
@@ -460,8 +461,9 @@ def measure_checkpoints(session, machine, end, data, hidden, batch):
 
 STAGES = {
     1: (Part("first", 10, run_first), Part("candidates", 25, run_probe), Part("tests", 80, run_tests),
-        Part("ranks", 115, run_ranks), Part("sanitizers", 135, run_sanitizers), Part("bench", 215, run_bench),
-        Part("fusion", 255, run_fusion), Part("kernels", 345, run_kernels), Part("peers", 400, run_peers)),
+        Part("ranks", 115, run_ranks), Part("members", 150, run_members), Part("sanitizers", 170, run_sanitizers),
+        Part("bench", 250, run_bench), Part("fusion", 290, run_fusion), Part("kernels", 380, run_kernels),
+        Part("peers", 435, run_peers)),
     2: (Part("first", 15, run_first), Part("retry", 75, run_retry), Part("large", 115, run_large),
         Part("resumed", 150, run_resumed), Part("other sanitizers", 165, run_other_sanitizers),
         Part("compiled peers", 245, run_compiled_peers)),

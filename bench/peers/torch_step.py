@@ -8,6 +8,8 @@ device, parameters, moments, logits' loss and update in float32, Adam.
             the batch's row numbers and one launch
   compile   gather, forward and loss in one function under torch.compile(mode="max-autotune"), which uses CUDA graphs
             itself; backward by the same compiler, the update fused
+  vmap      a step of many networks: torch.func's vmap of grad over the members, each with its rows, the update of all
+            fused; captured once as a CUDA graph
 
 bf16 is autocast, PyTorch's own way of mixing: products in bf16, weights cast in every step, the loss in float32. tf32
 is set_float32_matmul_precision("high"); in fp32 it is "highest".
@@ -96,6 +98,67 @@ def make_step(torch, kind, workload, device):
     return replay
 
 
+def make_members_step(torch, workload, device):
+    """The same for all members of `workload`, stacked, each with its rows in its order."""
+    members, batch, outputs = workload["members"], workload["batch"], workload["outputs"]
+    torch.manual_seed(0)
+    torch.set_float32_matmul_precision("high" if workload["precision"] == "tf32" else "highest")
+    widths = [workload["inputs"], *workload["hidden"], outputs]
+    stacked = {}
+    for layer, (n_in, n_out) in enumerate(zip(widths, widths[1:])):
+        stacked[f"W{layer}"] = torch.randn(members, n_out, n_in, device=device).mul_(n_in ** -0.5).requires_grad_()
+        stacked[f"b{layer}"] = torch.zeros(members, n_out, device=device, requires_grad=True)
+    rows = workload["source_batches"] * batch
+    X = torch.randn(rows, workload["inputs"], device=device)
+    y = torch.randint(max(outputs, 2), (rows,), device=device)
+    orders = torch.stack([torch.randperm(rows, device=device) for _ in range(members)])
+    activation = {"relu": torch.relu, "tanh": torch.tanh}[workload["activation"]]
+    functional = torch.nn.functional
+
+    def loss(parameters, index):
+        z = X[index]
+        with torch.autocast(device, torch.bfloat16, enabled=workload["precision"] == "bf16", cache_enabled=False):
+            for layer in range(len(widths) - 1):
+                z = functional.linear(z, parameters[f"W{layer}"], parameters[f"b{layer}"])
+                z = activation(z) if layer < len(widths) - 2 else z
+        if outputs == 1:
+            return functional.binary_cross_entropy_with_logits(z.float()[:, 0], y[index].float())
+        return functional.cross_entropy(z.float(), y[index])
+
+    gradients = torch.func.vmap(torch.func.grad(loss))
+    update = torch.optim.Adam(stacked.values(), lr=LEARNING_RATE, fused=True, capturable=device == "cuda")
+    at = 0
+
+    def next_rows():
+        nonlocal at
+        index = orders[:, at:at + batch]
+        at = (at + batch) % rows
+        return index
+
+    def step(index):
+        for name, gradient in gradients({name: each.detach() for name, each in stacked.items()}, index).items():
+            stacked[name].grad = gradient
+        update.step()
+
+    if device != "cuda":
+        return lambda: step(next_rows())
+    index = next_rows().clone()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step(index)
+    torch.cuda.current_stream().wait_stream(stream)
+    captured = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(captured):
+        step(index)
+
+    def replay():
+        index.copy_(next_rows())
+        captured.replay()
+    return replay
+
+
 def make_clock(torch, device):
     """Returns a function group, step -> seconds of `group` steps, by the device's own clock where it has one."""
     if device == "cuda":
@@ -132,7 +195,11 @@ def measure(step, clock, seconds):
 
 def run_one(torch, run, job, say):
     """Prepares and measures one run; its tensors end with this call."""
-    step, clock = make_step(torch, run["kind"], run["shape"], job["device"]), make_clock(torch, job["device"])
+    if run["kind"] == "vmap":
+        step = make_members_step(torch, run["shape"], job["device"])
+    else:
+        step = make_step(torch, run["kind"], run["shape"], job["device"])
+    clock = make_clock(torch, job["device"])
     measure(step, clock, min(0.2, job["seconds"]))
     if job.get("wait"):
         say({"ready": run["workload"]})

@@ -43,6 +43,12 @@ case " $FAKE " in
   *" $what=layers "*) layers=1 ;;
 esac
 case $name in
+  gpu_members_time)
+    same=true placement="data in GPU memory: 1 MB; members: side by side"
+    case " $FAKE " in *" members=differ "*) same=false ;; esac
+    case " $FAKE " in *" members=in_turn "*) placement="members: in turn: the driver refuses a joint graph" ;; esac
+    echo '{"members": '$5', "same": '$same', "placement": "'$placement'", "together_seconds": 2e-4,
+    "alone_seconds": 1e-4}'; exit 0 ;;
   *_test) echo "[  PASSED  ] 3 tests."; exit 0 ;;
 esac
 [ -z "$DESCENT_CUDA_TRACE" ] || echo "candidate of $what" >>"$DESCENT_CUDA_TRACE"
@@ -218,7 +224,7 @@ for stage, parts in gpu_parts.STAGES.items():
     gpu_check.STAGES[stage] = parts
 sys.exit(gpu_check.main())
 """
-PARTS = {1: ["first", "candidates", "tests", "ranks", "sanitizers", "bench", "fusion", "kernels", "peers"],
+PARTS = {1: ["first", "candidates", "tests", "ranks", "members", "sanitizers", "bench", "fusion", "kernels", "peers"],
          2: ["first", "retry", "large", "resumed", "other sanitizers", "compiled peers"]}
 
 # name, stage, what is broken, the checks that must not pass (by their beginning), what their results hold.
@@ -258,6 +264,11 @@ CASES = [
     ("ranks cannot be started", 1, "mpirun=fail", ["two ranks"], "exit code 7"),
     ("no mpirun", 1, "mpirun=missing", ["two ranks"], "NOT RUN: mpirun is not installed"),
     ("no module of MPI", 1, "mpi=missing", ["two ranks"], "NOT RUN: the build has no"),
+    ("members fail", 1, "gpu_members_time=fail", ["members "], "exit code 3"),
+    ("members hang", 1, "gpu_members_time=hang members=short", ["members ", "PyTorch mnist, vmap", "PyTorch 28-300x4-1"],
+     "NOT "),
+    ("members have other bytes together", 1, "members=differ", ["members "], "not those of one alone"),
+    ("members run in turn", 1, "members=in_turn", ["members "], "not side by side, but 'members: in turn"),
     ("a sanitizer fails", 1, "memcheck=fail", ["memcheck"], "exit code 9"),
     ("a sanitizer hangs", 1, "racecheck=hang sanitizers=short", ["racecheck"], "NOT FINISHED"),
     ("a sanitizer says nothing", 1, "memcheck=silent", ["memcheck"], "no clean summary"),
@@ -303,7 +314,8 @@ def make_world(folder):
     """A build of scripts and a folder of tools."""
     for name in ("bin", "lib", "tools"):
         os.makedirs(os.path.join(folder, name))
-    write(os.path.join(folder, "bin", "descent"), PROGRAM)
+    for name in ("descent", "gpu_members_time"):
+        write(os.path.join(folder, "bin", name), PROGRAM)
     for name in ("conformance", "trajectory", "cuda_module", "resume", "notes", "pytorch", "divergence", "evaluate",
                  "verify", "train", "differentiate", "own_loss", "predictor", "trainer_state", "shared_device",
                  "fit_source"):

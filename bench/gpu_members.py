@@ -24,6 +24,10 @@ def shape_of(name, machine):
             "precision": precision, "members": members, "source_batches": 4 if machine.small else STEPS}
 
 
+def many_of(name, members):
+    return f"{members} of {name}"
+
+
 def accept(code, output):
     """The bytes of one alone, of members that ran side by side."""
     result, facts = benched(code, output)
@@ -35,16 +39,18 @@ def accept(code, output):
     return result, facts
 
 
-def job_of(machine, name, what, precision, members, seconds):
+def job_of(machine, name, what, precision, seconds, most=None):
+    """`most` members, if there are more."""
     shape = shape_of(name, machine)
+    members = min(most or shape["members"], shape["members"])
     widths = ",".join(map(str, (shape["inputs"], *shape["hidden"], shape["outputs"])))
-    return machine.ours(f"members {what} {name}, {precision}", "gpu_members_time", [
+    return machine.ours(f"members {what}, {many_of(name, members)}, {precision}", "gpu_members_time", [
         "cuda", widths, str(shape["batch"]), precision, str(members), str(shape["source_batches"]), str(seconds)],
                         seconds=30, accept=accept)
 
 
 def check_bytes(session, machine, end):
-    jobs = [job_of(machine, name, "alone and together", precision, min(COMPARED, shape_of(name, machine)["members"]), 0)
+    jobs = [job_of(machine, name, "alone and together", precision, 0, COMPARED)
             for name in NETWORKS for precision in PRECISIONS]
     session.check_all(jobs, end, len(jobs))
 
@@ -52,11 +58,11 @@ def check_bytes(session, machine, end):
 def measure(session, machine, end):
     for name, (*_, least) in NETWORKS.items():
         shape = shape_of(name, machine)
-        job = job_of(machine, name, "bench", shape["precision"], shape["members"], 0.02 if machine.small else SECONDS)
+        job = job_of(machine, name, "bench", shape["precision"], 0.02 if machine.small else SECONDS)
         for done in session.check_all([job], end).values():
             figures = done.facts["bench"]
             ratio = figures["members"] * figures["alone_seconds"] / figures["together_seconds"]
-            session.record("members", workload=name, ratio=ratio, least=least,
+            session.record("members", workload=many_of(name, figures["members"]), ratio=ratio, least=least,
                            **{key: figures[key] for key in ("members", "alone_seconds", "together_seconds")})
             session.say(f"      one alone {text_seconds(figures['alone_seconds'])}, {figures['members']} together "
                         f"{text_seconds(figures['together_seconds'])}: {ratio:.1f} x, aim {least} x")
@@ -64,7 +70,9 @@ def measure(session, machine, end):
 
 def run_peer(session, machine, end):
     """PyTorch's vmap over the members, captured in a CUDA graph."""
-    runs = [{"workload": name, "kind": "vmap", "shape": shape_of(name, machine)} for name in NETWORKS]
+    shapes = {name: shape_of(name, machine) for name in NETWORKS}
+    runs = [{"workload": many_of(name, shape["members"]), "kind": "vmap", "shape": shape}
+            for name, shape in shapes.items()]
     runs = [run for run in runs if session.wants(check_name(run))]
     why, version = "no time left", ""
     if runs and end - time.monotonic() > (0 if machine.small else LEAST_SECONDS):

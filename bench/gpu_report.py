@@ -46,6 +46,9 @@ QUESTIONS = (
      "--stage 1 --only ranks"),
     ("NCCL, one rank to itself: the bytes of one alone, verified, timed with its link, ended by the time limit, aborted",
      ("one rank to itself",), "--stage 1 --only ranks"),
+    ("Many networks side by side: the bytes of one alone", ("members alone",), "--stage 1 --only members"),
+    ("64 networks together beside one alone, and beside PyTorch's vmap?", ("members bench", "PyTorch 64 of"),
+     "--stage 1 --only members"),
     ("memcheck and racecheck find nothing in the module's own kernels", ("memcheck", "racecheck"),
      "--stage 1 --only sanitizers"),
     ("initcheck and synccheck find nothing", ("initcheck", "synccheck"), '--stage 2 --only "other sanitizers"'),
@@ -81,7 +84,7 @@ def gpu_name(device):
 def merge(folders):
     """One object of all stages; a check or figure that comes again replaces the first."""
     merged = {"stages": [], "checks": {}, "bench": {}, "fusion": {}, "predictions": {}, "peers": {}, "profiles": {},
-              "checkpoints": {}}
+              "checkpoints": {}, "members": {}}
     for folder in folders:
         for row in read_rows(folder):
             kind = row.pop("kind")
@@ -106,6 +109,8 @@ def merge(folders):
                 merged["fusion"].setdefault(row.pop("workload"), {})[row.pop("fusion")] = row
             elif kind == "prediction":
                 merged["predictions"].setdefault(row.pop("workload"), {})[row.pop("precision")] = row
+            elif kind == "members":
+                merged["members"][row["workload"]] = row
             elif kind == "peer":
                 merged["peers"].setdefault(row["workload"], {})[row["peer"]] = {
                     "step_seconds": row["step_seconds"], "version": row["version"]}
@@ -194,6 +199,23 @@ def fusion_table(results):
     return lines
 
 
+def members_table(results):
+    """Networks that train side by side on one GPU: throughput beside one alone, step time beside PyTorch's vmap."""
+    measured = results.get("members", {})
+    if not measured:
+        return []
+    lines = ["", "Networks side by side: a step of one alone and of all together, the throughput beside one alone, and "
+             "the step of PyTorch's vmap in a CUDA graph beside ours.", "",
+             "| networks | one alone | together | throughput | vmap |", "| --- | --- | --- | --- | --- |"]
+    for name, row in measured.items():
+        peer = results["peers"].get(name, {}).get("vmap")
+        ratio = f"{peer['step_seconds'] / row['together_seconds']:.2f} x" if peer else "-"
+        lines.append(f"| {name} | {text_seconds(row['alone_seconds'])} | {text_seconds(row['together_seconds'])} | "
+                     f"{row['ratio']:.1f} x, aim {row['least']} x: {'met' if row['ratio'] >= row['least'] else 'missed'} | "
+                     f"{ratio} |")
+    return lines
+
+
 def answer(begins, everything):
     """The committed results' answer to a question."""
     answers = []
@@ -217,7 +239,8 @@ def question_table(everything):
 def tables():
     """(file, marker) -> the lines between `<!-- marker -->` and `<!-- end of marker -->`."""
     everything = committed()
-    speed = [line for results in everything.values() for line in (*speed_table(results), *fusion_table(results), "")][:-1]
+    speed = [line for results in everything.values()
+             for line in (*speed_table(results), *fusion_table(results), *members_table(results), "")][:-1]
     none = ["No GPU's figures are committed yet."]
     return {(os.path.join(RESULTS, "README.md"), "GPU questions"): question_table(everything),
             (os.path.join(RESULTS, "README.md"), "GPU figures"): speed or none,

@@ -2,7 +2,8 @@
 """The time of a training step of many networks on the CPU: Descent in turn, Descent together, and PyTorch's vmap.
 
 Each runs in a separate process and all are measured in turn (A B C, A B C, ...), so a drift of the machine's speed affects
-all; quote medians over the rounds, and the median of the ratios round by round. All train the same networks with Adam on
+all; quote medians over the rounds, and the median of the ratios round by round, of the time and, where the machine has
+other load, of the processors' time. All train the same networks with Adam on
 the same number of random rows in memory, in an order that the members share. Descent is called from C (members_time.c):
 descent_fit for one member after another, and descent_fit_members; both must give the same networks. PyTorch computes the
 gradients of all members with torch.func.vmap over grad, of stacked parameters, and updates them in one fused Adam, as it
@@ -22,13 +23,14 @@ import time
 
 WORKLOADS = {
     # name: inputs, hidden, classes, members, batch, steps of an epoch, epochs
-    "notes": (30, "16,8", 2, 64, 64, 9, 100),
+    "notes": (30, "16,8", 2, 64, 64, 100, 10),
+    "notes-short": (30, "16,8", 2, 64, 64, 9, 100),  # an epoch's end and its statistics come after every ninth step
     "mnist": (784, "128,64", 10, 8, 64, 100, 2),
 }
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-# ---- PyTorch: answers each line "epochs" with the seconds of training all members ---------------------------------------
+# ---- PyTorch: answers each number of steps with the seconds of training all members -------------------------------------
 
 
 def serve_torch(arguments):
@@ -64,22 +66,22 @@ def serve_torch(arguments):
     if arguments.compiled:
         gradients = torch.compile(gradients)
 
-    def train(epochs):
-        for _ in range(epochs):
-            order = torch.randperm(steps * batch)
-            for s in range(steps):
-                rows = order[s * batch:(s + 1) * batch]
-                found = gradients({name: value.detach() for name, value in parameters.items()}, X[rows], y[rows])
-                for name, value in parameters.items():
-                    value.grad = found[name]
-                optimizer.step()
+    def train(count):
+        for s in range(count):
+            if s % steps == 0:
+                order = torch.randperm(steps * batch)
+            rows = order[s % steps * batch:(s % steps + 1) * batch]
+            found = gradients({name: value.detach() for name, value in parameters.items()}, X[rows], y[rows])
+            for name, value in parameters.items():
+                value.grad = found[name]
+            optimizer.step()
 
-    train(2)
+    train(5)
     print("ready", flush=True)
     for line in sys.stdin:
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         train(int(line))
-        print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
+        print(json.dumps({"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}), flush=True)
 
 
 # ---- asking in turn -----------------------------------------------------------------------------------------------------
@@ -113,31 +115,36 @@ def open_torch(name, compiled, arguments):
 
 def measure(name, program, arguments):
     inputs, hidden, classes, members, batch, steps, epochs = WORKLOADS[name]
-    member_steps = members * steps * epochs
     descent = open_process([program, str(arguments.threads), str(inputs), hidden, str(classes), str(members), str(batch),
                             str(steps), str(epochs)])
     torch = {"vmap": open_torch(name, False, arguments), "compiled vmap": open_torch(name, True, arguments)} \
         if arguments.torch else {}
     torch = {peer: process for peer, process in torch.items() if process}
-    torch_epochs = max(1, epochs // 20)  # which takes long enough
-    times = {peer: [] for peer in ["turn", "together", *torch]}
+    times = {kind: {peer: [] for peer in ["turn", "together", *torch]} for kind in ("seconds", "cpu")}
     for _ in range(arguments.rounds):
         answers = {way: ask(descent, way) for way in ("turn", "together")}
         if answers["turn"]["digest"] != answers["together"]["digest"]:
             sys.exit(f"{name}: members trained together are not those trained in turn")
-        for way, answer in answers.items():
-            times[way].append(1e6 * answer["seconds"] / member_steps)
-        for peer, process in torch.items():
-            times[peer].append(1e6 * ask(process, torch_epochs)["seconds"] / (members * steps * torch_epochs))
+        trained = {way: steps * epochs for way in answers} | {peer: arguments.torch_steps for peer in torch}
+        answers |= {peer: ask(process, arguments.torch_steps) for peer, process in torch.items()}
+        for kind, peers in times.items():
+            for peer, values in peers.items():
+                values.append(1e6 * answers[peer][kind] / (members * trained[peer]))
     for process in [descent, *torch.values()]:
         process.stdin.close()
         process.wait()
-    ratios = {peer: [theirs / ours for theirs, ours in zip(values, times["together"])] for peer, values in times.items()}
     return {"workload": name, "network": f"{inputs}-{hidden.replace(',', '-')}-{1 if classes == 2 else classes}",
-            "members": members, "batch": batch,
-            "us_per_member_step": {peer: round(statistics.median(values), 3) for peer, values in times.items()},
-            "ratio": {peer: [round(f(values), 2) for f in (min, statistics.median, max)]
-                      for peer, values in ratios.items() if peer != "together"}}
+            "members": members, "batch": batch, "peers": {peer: summary(times, peer) for peer in times["seconds"]}}
+
+
+def summary(times, peer):
+    """Microseconds of a step of a member, and how they compare with those of members together, round by round."""
+    found = {}
+    for kind, peers in times.items():
+        ratios = [theirs / ours for theirs, ours in zip(peers[peer], peers["together"])]
+        found[kind] = {"us": round(statistics.median(peers[peer]), 3),
+                       "ratio": [round(f(ratios), 2) for f in (min, statistics.median, max)]}
+    return found
 
 
 def machine(arguments):
@@ -147,10 +154,12 @@ def machine(arguments):
 
 
 def show(row):
-    for peer, values in row["us_per_member_step"].items():
-        ratio = row["ratio"].get(peer)
-        print(f"| {row['members']} x {row['network']} | {row['batch']} | {peer} | {values:,.4g} | " +
-              (f"{ratio[1]:.2f} ({ratio[0]:.2f} to {ratio[2]:.2f}) |" if ratio else "1 |"), flush=True)
+    for peer, found in row["peers"].items():
+        cells = []
+        for kind in ("seconds", "cpu"):
+            least, middle, most = found[kind]["ratio"]
+            cells += [f"{found[kind]['us']:,.4g}", f"{middle:.2f} ({least:.2f} to {most:.2f})"]
+        print(f"| {row['members']} x {row['network']} | {peer} | {' | '.join(cells)} |", flush=True)
 
 
 def main():
@@ -158,6 +167,7 @@ def main():
     parser.add_argument("--library", dest="shared", default="build/lib/libdescent.so")
     parser.add_argument("--workloads", default=",".join(WORKLOADS), help="some of them, by name")
     parser.add_argument("--torch", help="a Python interpreter that has PyTorch; without it, Descent only")
+    parser.add_argument("--torch-steps", type=int, default=40, help="of PyTorch in each round")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--json", help="where the figures go")
@@ -168,8 +178,8 @@ def main():
         return serve_torch(arguments)
     arguments.shared = os.path.abspath(arguments.shared)
     results = {"machine": machine(arguments), "rows": []}
-    print("| networks | batch | trained by | us per step of a member | times as long as together (range) |\n"
-          "| --- | --- | --- | --- | --- |")
+    print("| networks | trained by | us per step of a member | of together (range) | processor, us | of together (range) |\n"
+          "| --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         program = build(arguments, folder)
         for name in arguments.workloads.split(","):

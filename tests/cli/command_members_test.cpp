@@ -434,7 +434,7 @@ TEST(Folds, LeaveRowsEmptyWhoseNetworkDiverged) {
   }
 }
 
-TEST(Folds, CanStartThatHaveCheckpoints) {
+TEST(Folds, ContinueFromTheirCheckpoints) {
   Folder folder;
   folder.write("data.csv", make_noisy(90));
   const Arguments training = quick + Arguments{"--folds", "3", "--resume", "kept", "--log", "log"};

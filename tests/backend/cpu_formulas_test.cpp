@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
@@ -290,22 +291,41 @@ TEST(Kernels, CombineRowsWithinTheBoundOfTheirSums) {
   });
 }
 
-/* One row's result does not depend on how many rows are beside it, nor a column's on the columns. */
+/* A matrix in which some numbers are 0, -0, so small that products vanish, or infinite. */
+Matrix with_extremes(int64_t m, int64_t n, uint64_t purpose) {
+  const float extremes[] = {0, -0.0F, 1e-30F, -1e-30F, INFINITY};
+  Matrix matrix(m, n, purpose);
+  for (int64_t i = 0; i < m * n; i += 3) matrix.at(i / n, i % n) = extremes[i / 3 % 4 + (i % 599 == 0)];
+  return matrix;
+}
+
+void expect_same_bits(const std::string &name, Matrix &a, int64_t i, int64_t j, Matrix &b) {
+  const float x = a.at(i, j), y = b.at(0, 0);
+  EXPECT_TRUE(std::isnan(x) ? std::isnan(y) : std::memcmp(&x, &y, sizeof x) == 0)
+      << name << ", element " << i << ", " << j << ": " << x << " instead of " << y;
+}
+
+/* An element's bits do not depend on the rows and columns beside it. */
 TEST(Kernels, ComputeAnElementAlikeInEveryProduct) {
-  for (const struct kernels *kernels : tables()) {
-    Matrix A(KERNEL_FEW_ROWS, 300, 1), W(83, 300, 2), all(KERNEL_FEW_ROWS, 83, 0);
-    kernels->product(KERNEL_FEW_ROWS, 83, 300, A.values.data(), A.stride, W.values.data(), W.stride, all.values.data(),
-                     all.stride);
-    for (int64_t m = 1; m < 20; m++)
-      for (int64_t n : {1, 3, 4, 9, 83}) {
-        Matrix part(m, n, 0);
-        kernels->product(m, n, 300, A.values.data(), A.stride, W.values.data(), W.stride, part.values.data(),
-                         part.stride);
-        for (int64_t i = 0; i < m; i++)
-          for (int64_t j = 0; j < n; j++)
-            ASSERT_EQ(part.at(i, j), all.at(i, j)) << kernels->name << " " << m << " x " << n << ": " << i << ", " << j;
-      }
-  }
+  for (const struct kernels *kernels : tables())
+    for (int64_t k : {1, 3, 4, 7, 8, 9, 15, 16, 17, 30, 32, 33, 47, 48, 64, 65, 129, 300})
+      for (int64_t m : {1, 3, 15, 16, 17, 19, (int)KERNEL_FEW_ROWS})
+        for (int64_t n : {1, 3, 4, 11, 12, 15, 16, 17, 28, 33, 62}) {
+          Matrix A = with_extremes(m, k, 1), W = with_extremes(n, k, 2), B = with_extremes(k, n, 3);
+          Matrix C(m, n, 0), D(m, n, 0), one(1, 1, 0);
+          const std::string name = std::string(kernels->name) + " " + std::to_string(m) + " x " + std::to_string(n) +
+                                   " of " + std::to_string(k);
+          kernels->product(m, n, k, &A.at(0, 0), A.stride, &W.at(0, 0), W.stride, &C.at(0, 0), C.stride);
+          kernels->combine(m, n, k, &A.at(0, 0), A.stride, 1, &B.at(0, 0), B.stride, &D.at(0, 0), D.stride);
+          for (int64_t i = 0; i<m; i += m> 20 ? 7 : 1)
+            for (int64_t j = 0; j<n; j += n> 20 ? 5 : 1) {
+              kernels->product(1, 1, k, &A.at(i, 0), A.stride, &W.at(j, 0), W.stride, &one.at(0, 0), 1);
+              expect_same_bits(name + ", product", C, i, j, one);
+              kernels->combine(1, 1, k, &A.at(i, 0), A.stride, 1, &B.at(0, j), B.stride, &one.at(0, 0), 1);
+              expect_same_bits(name + ", combine", D, i, j, one);
+            }
+          ASSERT_FALSE(::testing::Test::HasFailure()) << name;
+        }
 }
 
 }  // namespace

@@ -109,7 +109,11 @@ static void activate_flat(const struct dense *d, int64_t m0, int64_t m) {
   float repeated[FLAT];
   int64_t rows = FLAT / n;
   if (rows > m) rows = m;
-  for (int64_t r = 0; r < rows; r++) memcpy(repeated + r * n, d->b, (size_t)n * sizeof *repeated);
+  memcpy(repeated, d->b, (size_t)n * sizeof *repeated);
+  for (int64_t done = 1, more; done < rows; done += more) {
+    more = done < rows - done ? done : rows - done;
+    memcpy(repeated + done * n, repeated, (size_t)(more * n) * sizeof *repeated);
+  }
   for (int64_t r = 0; r < m; r += rows) {
     const int64_t count = (m - r < rows ? m - r : rows) * n, at = (m0 + r) * n;
     d->kernels->forward(d->activation, repeated, d->Z + at, d->A + at, count);

@@ -169,6 +169,136 @@ static void product_narrow(const struct product *p, int64_t m, int64_t n, const 
     for (int64_t j = 0; j < n; j++) C[r * p->ldc + j] = transpose[j * m + r];
 }
 
+/* ---- the same sums for a short k ---- */
+
+/* For a short k, adding up the lanes of each element's vector takes longer than its products. Here W is transposed, and
+ * a vector holds one lane of PRODUCT_LANES elements of a row of C: whole vectors are added, in the order of
+ * product_fold. */
+enum { SHORT_VECTORS = 4, SHORT_K = SHORT_VECTORS * PRODUCT_LANES, SHORT_ROWS = 4 /* of C at a time */ };
+enum { SHORT_LEAST_ROWS = 16, SHORT_LEAST_COLUMNS = 12 };
+
+struct short_rows {
+  product_lanes row[SHORT_ROWS];
+};
+
+/* Operands of SHORT_ROWS rows of C; W_T[t] is column t of W. */
+struct short_product {
+  const float *A[SHORT_ROWS];
+  const product_lanes *W_T;
+  int64_t k;
+};
+
+PRODUCT_INLINE struct short_rows short_add(struct short_rows a, struct short_rows b) {
+  PRODUCT_UNROLL for (int r = 0; r < SHORT_ROWS; r++) a.row[r] += b.row[r];
+  return a;
+}
+
+/* Lane l: columns l, l + PRODUCT_LANES, .. of `vectors`. Beyond k, product_step adds 0. */
+PRODUCT_INLINE struct short_rows short_lane(const int vectors, const int l, const struct short_product *p) {
+  struct short_rows sum = {0};
+  PRODUCT_UNROLL for (int v = 0; v < vectors; v++) {
+    const int t = v * PRODUCT_LANES + l;
+    if (v < vectors - 1 || t < p->k) {
+      PRODUCT_UNROLL for (int r = 0; r < SHORT_ROWS; r++) sum.row[r] += p->A[r][t] * p->W_T[t];
+    } else {
+      PRODUCT_UNROLL for (int r = 0; r < SHORT_ROWS; r++) sum.row[r] += 0.0f;
+    }
+  }
+  return sum;
+}
+
+/* Lanes 4 q .. 4 q + 3. */
+PRODUCT_INLINE struct short_rows short_quarter(const int vectors, const int q, const struct short_product *p) {
+  const struct short_rows even = short_add(short_lane(vectors, 4 * q, p), short_lane(vectors, 4 * q + 2, p));
+  return short_add(even, short_add(short_lane(vectors, 4 * q + 1, p), short_lane(vectors, 4 * q + 3, p)));
+}
+
+PRODUCT_INLINE struct short_rows short_sum(const int vectors, const struct short_product *p) {
+#if defined(__AVX512F__)
+  const struct short_rows even = short_add(short_quarter(vectors, 0, p), short_quarter(vectors, 2, p));
+  return short_add(even, short_add(short_quarter(vectors, 1, p), short_quarter(vectors, 3, p)));
+#elif defined(__AVX2__)
+  return short_add(short_quarter(vectors, 0, p), short_quarter(vectors, 1, p));
+#else
+  return short_quarter(vectors, 0, p);
+#endif
+}
+
+/* A block of C, (SHORT_ROWS, n). */
+PRODUCT_INLINE void short_block(const int vectors, const struct short_product *p, int64_t n, float *C, int64_t ldc) {
+  const struct short_rows sum = short_sum(vectors, p);
+  PRODUCT_UNROLL for (int r = 0; r < SHORT_ROWS; r++) if (n == PRODUCT_LANES) * (product_lanes_loose *)(C + r * ldc) =
+      sum.row[r];
+  else product_store_part(C + r * ldc, n, sum.row[r]);
+}
+
+static void short_block_1(const struct short_product *p, int64_t n, float *C, int64_t ldc) {
+  short_block(1, p, n, C, ldc);
+}
+static void short_block_2(const struct short_product *p, int64_t n, float *C, int64_t ldc) {
+  short_block(2, p, n, C, ldc);
+}
+static void short_block_3(const struct short_product *p, int64_t n, float *C, int64_t ldc) {
+  short_block(3, p, n, C, ldc);
+}
+static void short_block_4(const struct short_product *p, int64_t n, float *C, int64_t ldc) {
+  short_block(4, p, n, C, ldc);
+}
+
+/* [v]: of k in v vectors */
+static void (*const short_blocks[SHORT_VECTORS + 1])(const struct short_product *, int64_t, float *, int64_t) = {
+    NULL, short_block_1, short_block_2, short_block_3, short_block_4};
+
+/* Four columns of four rows of W. */
+PRODUCT_INLINE void short_transpose_4(const float *W, int64_t ldw, float *W_T) {
+#ifdef __SSE2__
+  const __m128 a = _mm_loadu_ps(W), b = _mm_loadu_ps(W + ldw), c = _mm_loadu_ps(W + 2 * ldw),
+               d = _mm_loadu_ps(W + 3 * ldw);
+  const __m128 ab_low = _mm_unpacklo_ps(a, b), cd_low = _mm_unpacklo_ps(c, d);
+  const __m128 ab_high = _mm_unpackhi_ps(a, b), cd_high = _mm_unpackhi_ps(c, d);
+  _mm_store_ps(W_T, _mm_movelh_ps(ab_low, cd_low));
+  _mm_store_ps(W_T + PRODUCT_LANES, _mm_movehl_ps(cd_low, ab_low));
+  _mm_store_ps(W_T + 2 * PRODUCT_LANES, _mm_movelh_ps(ab_high, cd_high));
+  _mm_store_ps(W_T + 3 * PRODUCT_LANES, _mm_movehl_ps(cd_high, ab_high));
+#else
+  for (int t = 0; t < 4; t++)
+    for (int j = 0; j < 4; j++) W_T[t * PRODUCT_LANES + j] = W[j * ldw + t];
+#endif
+}
+
+/* W_T (k, PRODUCT_LANES), with zeros from column n on. */
+static void short_transpose(const struct product *p, int64_t n, const float *W, float *W_T) {
+  if (n < PRODUCT_LANES) memset(W_T, 0, (size_t)(p->k * PRODUCT_LANES) * sizeof *W_T);
+  int64_t j = 0;
+  for (; j + 4 <= n; j += 4) {
+    const float *rows = W + j * p->ldw;
+    int64_t t = 0;
+    for (; t + 4 <= p->k; t += 4) short_transpose_4(rows + t, p->ldw, W_T + t * PRODUCT_LANES + j);
+    for (; t < p->k; t++)
+      for (int i = 0; i < 4; i++) W_T[t * PRODUCT_LANES + j + i] = rows[i * p->ldw + t];
+  }
+  for (; j < n; j++)
+    for (int64_t t = 0; t < p->k; t++) W_T[t * PRODUCT_LANES + j] = W[j * p->ldw + t];
+}
+
+/* C (m, n) for n <= PRODUCT_LANES, k <= SHORT_K and m >= SHORT_ROWS; the last block of rows overlaps the one before. */
+static void short_columns(const struct product *p, int64_t m, int64_t n, const float *A, const float *W, float *C) {
+  product_lanes W_T[SHORT_K];
+  short_transpose(p, n, W, (float *)W_T);
+  const int64_t vectors = (p->k + PRODUCT_LANES - 1) / PRODUCT_LANES;
+  struct short_product block = {.W_T = W_T, .k = p->k};
+  for (int64_t next = 0; next < m; next += SHORT_ROWS) {
+    const int64_t first = next + SHORT_ROWS <= m ? next : m - SHORT_ROWS;
+    for (int r = 0; r < SHORT_ROWS; r++) block.A[r] = A + (first + r) * p->lda;
+    short_blocks[vectors](&block, n, C + first * p->ldc, p->ldc);
+  }
+}
+
+static void product_short(const struct product *p, int64_t m, int64_t n, const float *A, const float *W, float *C) {
+  for (int64_t j = 0; j < n; j += PRODUCT_LANES)
+    short_columns(p, m, n - j < PRODUCT_LANES ? n - j : PRODUCT_LANES, A, W + j * p->ldw, C + j);
+}
+
 static float product_dot(const float *a, const float *w, int64_t k) {
   product_lanes sum = {0};
   const product_lanes none = {0};
@@ -181,7 +311,9 @@ static float product_dot(const float *a, const float *w, int64_t k) {
 static void kernel_product(int64_t m, int64_t n, int64_t k, const float *A, int64_t lda, const float *W, int64_t ldw,
                            float *C, int64_t ldc) {
   const struct product p = {k, lda, ldw, ldc};
-  if (n >= PRODUCT_COLUMNS)
+  if (n >= SHORT_LEAST_COLUMNS && k <= SHORT_K && m >= SHORT_LEAST_ROWS)
+    product_short(&p, m, n, A, W, C);
+  else if (n >= PRODUCT_COLUMNS)
     product_wide(&p, m, n, A, W, C);
   else if (m >= PRODUCT_COLUMNS)
     product_narrow(&p, m, n, A, W, C);
@@ -200,15 +332,15 @@ struct combination {
   bool add; /* to C */
 };
 
-/* A block of C, (rows, vectors * PRODUCT_LANES); of n < PRODUCT_LANES columns if `part`, with one vector. */
-PRODUCT_INLINE void combination_block(const int rows, const int vectors, const bool part, int64_t n,
+/* A block of C of so many rows and vectors; of the last vector, only `last` <= PRODUCT_LANES columns exist. */
+PRODUCT_INLINE void combination_block(const int rows, const int vectors, const bool part, int64_t last,
                                       const struct combination *p, const float *S, const float *B, float *C) {
   product_lanes sums[PRODUCT_ROWS][PRODUCT_VECTORS] = {0};
   if (p->add) {
     PRODUCT_UNROLL for (int r = 0; r < rows; r++) {
       PRODUCT_UNROLL for (int v = 0; v < vectors; v++) {
         const float *at = C + r * p->ldc + v * PRODUCT_LANES;
-        sums[r][v] = part ? product_load_part(at, n) : product_load(at);
+        sums[r][v] = part && v == vectors - 1 ? product_load_part(at, last) : product_load(at);
       }
     }
   }
@@ -216,7 +348,7 @@ PRODUCT_INLINE void combination_block(const int rows, const int vectors, const b
     product_lanes b[PRODUCT_VECTORS];
     PRODUCT_UNROLL for (int v = 0; v < vectors; v++) {
       const float *at = B + t * p->ldb + v * PRODUCT_LANES;
-      b[v] = part ? product_load_part(at, n) : product_load(at);
+      b[v] = part && v == vectors - 1 ? product_load_part(at, last) : product_load(at);
     }
     PRODUCT_UNROLL for (int r = 0; r < rows; r++) {
       const float s = S[r * p->row + t * p->column];
@@ -226,22 +358,31 @@ PRODUCT_INLINE void combination_block(const int rows, const int vectors, const b
   PRODUCT_UNROLL for (int r = 0; r < rows; r++) {
     PRODUCT_UNROLL for (int v = 0; v < vectors; v++) {
       float *at = C + r * p->ldc + v * PRODUCT_LANES;
-      if (part)
-        product_store_part(at, n, sums[r][v]);
+      if (part && v == vectors - 1)
+        product_store_part(at, last, sums[r][v]);
       else
         *(product_lanes_loose *)at = sums[r][v];
     }
   }
 }
 
-/* `rows` rows of C, in blocks of four vectors, then of one, then of the columns that are left. */
+/* `rows` rows of C, in blocks of four vectors; the columns that are left are a block of as few as hold them. */
 PRODUCT_INLINE void combination_rows(const int rows, const struct combination *p, int64_t n, const float *S,
                                      const float *B, float *C) {
   enum { WIDE = PRODUCT_VECTORS * PRODUCT_LANES };
   int64_t j = 0;
   for (; j + WIDE <= n; j += WIDE) combination_block(rows, PRODUCT_VECTORS, false, 0, p, S, B + j, C + j);
-  for (; j + PRODUCT_LANES <= n; j += PRODUCT_LANES) combination_block(rows, 1, false, 0, p, S, B + j, C + j);
-  if (j < n) combination_block(rows, 1, true, n - j, p, S, B + j, C + j);
+  const int64_t last = (n - j) % PRODUCT_LANES;
+  const bool part = last > 0;
+#define LEFT(vectors, is_part) combination_block(rows, vectors, is_part, last, p, S, B + j, C + j)
+  switch ((n - j + PRODUCT_LANES - 1) / PRODUCT_LANES) {
+    case 1: part ? LEFT(1, true) : LEFT(1, false); break;
+    case 2: part ? LEFT(2, true) : LEFT(2, false); break;
+    case 3: part ? LEFT(3, true) : LEFT(3, false); break;
+    case 4: LEFT(4, true); break;
+    default: break;
+  }
+#undef LEFT
 }
 
 static void combination_rows_1(const struct combination *p, int64_t n, const float *S, const float *B, float *C) {

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "cli/interrupt.h"
 #include "cli/results.h"
@@ -59,9 +60,25 @@ static void allow_files(int64_t count) {
 
 /* ---- life -------------------------------------------------------------------------------------------------------- */
 
+/* Networks that cannot fit are refused before the first is made; whether the others do is for the library to tell, which
+ * knows what is free. At least, a network has its parameters here, and where the host trains it, those and their
+ * gradients once more. */
+static int check_size(const struct training *t, int64_t count) {
+  const double copies = strcmp(descent_device_name(t->device), "cpu") == 0 ? 3 : 1;
+  const double each = copies * sizeof(float) * (double)descent_network_parameters(t->network);
+  const double all = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+  char needed[TEXT_SIZE], there[TEXT_SIZE], networks[TEXT_SIZE], fit[TEXT_SIZE];
+  if (!(all > 0) || each * (double)count <= all) return EXIT_DONE;
+  return fail(command, EXIT_RUN, "%s networks need more than %sB of memory, and this machine has %sB: at most %s fit",
+              text_count(count, networks), text_scaled(each * (double)count, needed), text_scaled(all, there),
+              text_count((int64_t)(all / each), fit));
+}
+
 int members_open(struct members *m, const struct training *t, const char *noun, int64_t count) {
   const struct train_values *v = &t->values;
   *m = (struct members){.training = t, .noun = noun, .count = count, .group = {.runs = count}};
+  int code = check_size(t, count);
+  if (code != EXIT_DONE) return code;
   m->runs = calloc((size_t)count, sizeof *m->runs);
   m->members = calloc((size_t)count, sizeof *m->members);
   bool fits = m->runs && m->members;
@@ -73,7 +90,7 @@ int members_open(struct members *m, const struct training *t, const char *noun, 
   }
   if (!fits) return fail(command, EXIT_RUN, "%" PRId64 " networks: out of memory", count);
   allow_files(count);
-  int code = v->checkpoint ? make_folder(v->checkpoint) : EXIT_DONE;
+  if (v->checkpoint) code = make_folder(v->checkpoint);
   if (code == EXIT_DONE && v->resume) code = make_folder(v->resume);
   return code;
 }

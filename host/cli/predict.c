@@ -134,6 +134,7 @@ static int stream(struct prediction *p) {
   if (!output_open(&p->output, path)) return fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
   p->open = true;
   p->writer.stream = p->output.stream;
+  p->writer.spread = p->values->std;
   p->writer.terminal = isatty(fileno(p->output.stream));
   int code = data_choice_read_blocks(command, &p->values->data, p->data, source, fit < MOST_ROWS ? fit : MOST_ROWS,
                                      take_block, p);
@@ -160,8 +161,8 @@ static int find_kind(const struct predict_values *v, enum prediction_kind *kind)
 
 /* Whether the options fit the model. */
 static int check_model(const struct prediction *p) {
-  const enum prediction_kind kind = p->writer.kind;
   const struct predict_values *v = p->values;
+  const enum prediction_kind kind = p->writer.kind;
   const int64_t classes = descent_network_classes(p->network);
   if (classes == 0 && (kind == PREDICTION_CLASSES || kind == PREDICTION_PROBABILITIES))
     return fail(command, EXIT_USAGE, "--output %s: the model predicts values, not classes", v->output);
@@ -189,9 +190,7 @@ static int predict(void *values, const struct arguments *arguments) {
   if (!output_possible(v->out)) return fail(command, EXIT_RUN, "%s: cannot write: %s", v->out, strerror(errno));
   descent_status status = descent_network_load(model, &p.network);
   if (status != DESCENT_OK) return fail_status(command, status);
-  const bool opened = prediction_open(&p.writer, p.network, kind, v->threshold, v->guard_formulas);
-  p.writer.spread = v->std;
-  if (!opened)
+  if (!prediction_open(&p.writer, p.network, kind, v->threshold, v->guard_formulas))
     code = fail(command, EXIT_RUN, "out of memory");
   else if ((code = check_model(&p)) == EXIT_DONE &&
            (code = device_choice_open(command, &v->device, &p.device)) == EXIT_DONE)

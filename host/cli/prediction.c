@@ -45,7 +45,7 @@ static const char *class_name(const descent_network *network, int64_t k, char in
   return index;
 }
 
-/* The names of a column for each target, each after a comma unless it is the first of all. */
+/* The names of a column for each target, each after a comma, the first one after `separator`. */
 static void write_target_names(const struct prediction_writer *p, const char *word, const char *separator) {
   char index[24];
   const int64_t outputs = descent_network_outputs(p->network);
@@ -69,7 +69,6 @@ static void write_class_names(const struct prediction_writer *p, const char *bef
 }
 
 void prediction_write_header(const struct prediction_writer *p) {
-  FILE *out = p->stream;
   const bool raw = p->kind == PREDICTION_RAW;
   const int64_t classes = descent_network_classes(p->network);
   if (classes == 0 || (classes == 2 && raw)) {
@@ -77,11 +76,11 @@ void prediction_write_header(const struct prediction_writer *p) {
     if (p->spread) write_target_names(p, "std", ",");
   } else {
     const bool named = p->kind == PREDICTION_ALL || p->kind == PREDICTION_CLASSES;
-    if (named) fputs("prediction", out);
+    if (named) fputs("prediction", p->stream);
     if (p->kind != PREDICTION_CLASSES) write_class_names(p, raw ? "raw_" : "probability_", named ? "," : "");
     if (p->spread) write_class_names(p, "std_", ",");
   }
-  fputc('\n', out);
+  fputc('\n', p->stream);
 }
 
 /* Whether the targets are far from 0 for their spread, so that the float32 of descent_predict is too coarse for them. */
@@ -109,7 +108,7 @@ static void write_value(const struct prediction_writer *p, int64_t k, double giv
   fprintf(p->stream, "%.*g", digits < DOUBLE ? digits : DOUBLE, value);
 }
 
-/* The probabilities of two classes, which come from one output, differ by the same. */
+/* The probabilities of two classes, which come from one output, have the same. */
 static void write_spread(const struct prediction_writer *p, const float *spread) {
   const int64_t outputs = descent_network_outputs(p->network), classes = descent_network_classes(p->network);
   for (int64_t k = 0; k < (classes ? classes : outputs); k++)

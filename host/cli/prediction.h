@@ -27,7 +27,7 @@ bool prediction_open(struct prediction_writer *writer, const descent_network *ne
 void prediction_close(struct prediction_writer *writer);
 
 void prediction_write_header(const struct prediction_writer *writer);
-/* values (outputs) of one row, and its standard deviations (outputs), or NULL without them. */
+/* values (outputs) of one row, and with `spread` their standard deviations over the members (outputs), else NULL. */
 void prediction_write_row(const struct prediction_writer *writer, const float *values, const float *spread);
 /* Empty cells, for a row without a prediction. */
 void prediction_write_missing(const struct prediction_writer *writer);

@@ -6,13 +6,6 @@
 #include "core/status.h"
 #include "model/network.h"
 
-descent_status network_check_plain(const descent_network *network, const char *what) {
-  if (network->members == 1) return DESCENT_OK;
-  return status_set(DESCENT_ERROR_UNSUPPORTED,
-                    "%s: an ensemble of %" PRId64 " networks: use its members (descent_network_member)", what,
-                    network->members);
-}
-
 int64_t descent_network_members(const descent_network *network) {
   return handle_alive(network, HANDLE_NETWORK) ? network->members : 0;
 }

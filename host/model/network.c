@@ -192,6 +192,13 @@ descent_status network_check_unused(const descent_network *network) {
                     "network: in use by a trainer, which would overwrite the change: free the trainer first");
 }
 
+descent_status network_check_plain(const descent_network *network, const char *what) {
+  if (network->members == 1) return DESCENT_OK;
+  return status_set(DESCENT_ERROR_UNSUPPORTED,
+                    "%s: an ensemble of %" PRId64 " networks: use its members (descent_network_member)", what,
+                    network->members);
+}
+
 void descent_network_free(descent_network *network) { handle_close(network, HANDLE_NETWORK); }
 
 static descent_status copy_text(const char *text, const char *what, char **copy) {

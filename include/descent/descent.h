@@ -822,7 +822,8 @@ DESCENT_API descent_status descent_predict_raw_with(const descent_network *netwo
                                                     const descent_predict_options *options, float *outputs);
 
 /* outputs as from descent_predict_with, and spread (rows, K): the standard deviation of the same values over the members
- * of an ensemble, sqrt(mean (p_k - mean p)^2); 0 for a plain network. */
+ * of an ensemble, sqrt(mean (p_k - mean p)^2), computed in double; 0 for a plain network. That of a predicted value is as
+ * exact as the network's output, however large the value. */
 DESCENT_API descent_status descent_predict_spread(const descent_network *network, descent_device *device,
                                                   const descent_dataset *dataset,
                                                   const descent_predict_options *options, float *outputs,
@@ -877,7 +878,8 @@ DESCENT_API descent_status descent_predictor_input_gradient_arrays(descent_predi
                                                                    const descent_array *dX);
 
 /* Takes over the parameters, preprocessing and names of `network`, as after more training. ERROR_ARGUMENT, and no change,
- * unless it has the same inputs, widths, activations and loss. After ERROR_DEVICE the parameters are unspecified. */
+ * unless it has the same inputs, widths, activations, loss and number of members. After ERROR_DEVICE the parameters are
+ * unspecified. */
 DESCENT_API descent_status descent_predictor_refresh(descent_predictor *predictor, const descent_network *network);
 
 /* ---- training --------------------------------------------------------------------------------------------------- */

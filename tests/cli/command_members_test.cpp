@@ -434,7 +434,7 @@ TEST(Folds, LeaveRowsEmptyWhoseNetworkDiverged) {
   }
 }
 
-TEST(Folds, CanStartThatHaveCheckpoints) {
+TEST(Folds, ContinueFromTheirCheckpoints) {
   Folder folder;
   folder.write("data.csv", make_noisy(90));
   const Arguments training = quick + Arguments{"--folds", "3", "--resume", "kept", "--log", "log"};
@@ -445,6 +445,26 @@ TEST(Folds, CanStartThatHaveCheckpoints) {
   EXPECT_EQ(row_of(first.out, "mean"), row_of(again.out, "mean"));
   EXPECT_TRUE(folder.has("kept/fold-2/lock"));
   EXPECT_EQ(lines(folder.read("log-2")).size(), 10U);
+}
+
+TEST(Members, ThatCannotFitAreRefusedBeforeTheFirstIsMade) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 12000));
+  const double all = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  /* Weights of a square layer, of which 10,000 take more than there is. */
+  const int64_t w = static_cast<int64_t>(std::sqrt(all / 1e4 / 12)) + 100, parameters = w * w + 5 * w + 1;
+  const std::string wide = std::to_string(w);
+  char fit[32];
+  const auto most = static_cast<int64_t>(all / (12 * static_cast<double>(parameters))); /* 3 copies of float32 */
+  snprintf(fit, sizeof fit, "B: at most %d,%03d fit\n", static_cast<int>(most / 1000), static_cast<int>(most % 1000));
+  for (const char *option : {"--ensemble", "--folds"}) {
+    const Result result = folder.run(
+        {"train", "data.csv", "--target", "answer", "--hidden", wide + "," + wide, "--device", "cpu", option, "10000"});
+    EXPECT_EQ(result.code, 1);
+    expect_one_line(result.err);
+    expect_contains(result.err, "descent train: 10,000 networks need more than ");
+    expect_contains(result.err, fit);
+  }
 }
 
 /* ---- refusals ---------------------------------------------------------------------------------------------------- */

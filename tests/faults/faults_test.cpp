@@ -348,9 +348,11 @@ std::string in_memory(const descent_network *network) {
 /* Functions that no command calls. */
 TEST_F(Faults, FunctionsOfNetworksWithoutFilesSurviveFailingAllocations) {
   make_inputs({"rich_model"});
-  descent_network *network = nullptr, *made = nullptr;
+  descent_network *network = nullptr, *made = nullptr, *ensemble = nullptr;
   ASSERT_EQ(descent_network_load("rich_model", &network), DESCENT_OK) << descent_last_error();
-  const std::string bytes = in_memory(network);
+  const descent_network *const networks[] = {network, network, network};
+  ASSERT_EQ(descent_network_join(networks, 3, &ensemble), DESCENT_OK) << descent_last_error();
+  const std::string bytes = in_memory(network), joined = in_memory(ensemble);
   std::string copy = bytes;
   size_t size = 0;
   const char *target[] = {"another"}, *classes[] = {"n", "y"};
@@ -364,6 +366,13 @@ TEST_F(Faults, FunctionsOfNetworksWithoutFilesSurviveFailingAllocations) {
       {"clone", [&] { return descent_network_clone(network, &made); }},
       {"save_memory", [&] { return descent_network_save_memory(network, copy.data(), copy.size(), &size); }},
       {"load_memory", [&] { return descent_network_load_memory(bytes.data(), bytes.size(), &made); }},
+      {"join", [&] { return descent_network_join(networks, 3, &made); }},
+      {"member", [&] { return descent_network_member(ensemble, 2, &made); }},
+      {"load_memory of an ensemble", [&] { return descent_network_load_memory(joined.data(), joined.size(), &made); }},
+      {"onnx of an ensemble",
+       [&] { return descent_network_export(ensemble, DESCENT_EXPORT_FORMAT_ONNX, "ensemble.onnx"); }},
+      {"npz of an ensemble",
+       [&] { return descent_network_export(ensemble, DESCENT_EXPORT_FORMAT_NPZ, "ensemble.npz"); }},
       {"set_names", [&] { return descent_network_set_names(network, nullptr, target, classes); }},
       {"set_preprocessing", [&] { return descent_network_set_preprocessing(network, &p); }},
   };
@@ -388,6 +397,7 @@ TEST_F(Faults, FunctionsOfNetworksWithoutFilesSurviveFailingAllocations) {
   EXPECT_TRUE(copy == bytes);
   EXPECT_STREQ(descent_network_target_name(network, 0), "another");
   descent_network_free(network);
+  descent_network_free(ensemble);
 }
 
 TEST_F(Faults, AFileSystemWithoutLocksIsReported) {

@@ -114,6 +114,16 @@ TEST_F(Ensemble, KeepsEveryBitOfEveryMember) {
       ExpectMembers(ensemble.get(), networks);
 
       const std::string bytes = Bytes(ensemble.get());
+      uint64_t header;
+      memcpy(&header, bytes.data(), sizeof header);
+      for (size_t k = 0; k < networks.size(); k++) {  // in the order of their names
+        const size_t values = k * static_cast<size_t>(descent_network_parameters(networks[0].get()));
+        const network_layer &first = networks[k]->layers[0];
+        EXPECT_EQ(memcmp(bytes.data() + 8 + header + 4 * values, networks[k]->parameters + first.at.W,
+                         static_cast<size_t>(first.n_in * first.n_out) * sizeof(float)),
+                  0)
+            << "member " << k;
+      }
       descent_network *other = nullptr;
       ASSERT_EQ(descent_network_clone(ensemble.get(), &other), DESCENT_OK) << descent_last_error();
       const Network clone(other);

@@ -249,9 +249,11 @@ TEST_F(Export, CSourceOfAnEnsembleSaysWhatTheEnsembleSays) {
       SCOPED_TRACE(std::string(descent_activation_name(activation)) + ", " + descent_loss_name(loss) + ", " +
                    descent_normalize_name(normalize));
       const Network network = MakeEnsemble(activation, loss, normalize, members[number % 3], number % 2 == 0);
-      const std::string path = Path("ensemble" + std::to_string(number++) + ".c");
+      const std::string name = "ensemble" + std::to_string(number++) + ".c", path = Path(name);
       ASSERT_EQ(descent_network_export(network.get(), DESCENT_EXPORT_FORMAT_C, path.c_str()), DESCENT_OK)
           << descent_last_error();
+      // The inputs, and twice the widest layer.
+      EXPECT_NE(ReadText(name).find(" uses " + std::to_string(4 * (5 + 2 * 7)) + " bytes of stack"), std::string::npos);
       std::vector<float> X;
       const Dataset rows = DrawRows(network.get(), &X);
       EXPECT_LE(WorstShare(path, network.get(), device.get(), rows.get()), 1);
@@ -324,8 +326,10 @@ TEST_F(Export, CSourceThatSaysSomethingElseIsFound) {
 // Differences of inputs are as the library takes them; a target is the nearest float32, or one of its neighbours.
 TEST_F(Export, OffsetsGoIntoCSource) {
   const Device device = OpenCpu();
-  for (const bool target : {false, true}) {
-    const Network network = Make(DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR, DESCENT_NORMALIZE_STANDARD);
+  for (const auto &[target, members] :
+       {std::pair(false, 1), std::pair(true, 1), std::pair(false, 3), std::pair(true, 3)}) {
+    const Network network = MakeEnsemble(DESCENT_ACTIVATION_TANH, DESCENT_LOSS_MEAN_SQUARED_ERROR,
+                                         DESCENT_NORMALIZE_STANDARD, members, false);
     const double offsets[] = {1.7e9, 0, -1e6 - 0.0625, 4e4 + 0.1, 0};
     network->schema.offsets = static_cast<double *>(memory_allocate(5, sizeof *offsets, "offsets"));
     network->schema.n_offsets = 5;
@@ -335,7 +339,7 @@ TEST_F(Export, OffsetsGoIntoCSource) {
       network->schema.n_target_offsets = 3;
       for (int k = 0; k < 3; k++) network->schema.target_offsets[k] = 1e6 * k + 0.1;
     }
-    const std::string path = Path(target ? "targets.c" : "inputs.c");
+    const std::string path = Path((target ? "targets" : "inputs") + std::to_string(members) + ".c");
     ASSERT_EQ(descent_network_export(network.get(), DESCENT_EXPORT_FORMAT_C, path.c_str()), DESCENT_OK);
     std::vector<float> X, expected(3 * kRows), y(3);
     const Dataset drawn = DrawRows(network.get(), &X);

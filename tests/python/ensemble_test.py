@@ -134,6 +134,21 @@ class EnsembleTest(Folder):
             self.assertEqual((len(labels), len(part)), (n, n))
             np.testing.assert_allclose(part, whole[:n], rtol=0, atol=1e-5)
 
+    def test_columns_that_are_differences(self):
+        """The graph takes float32, which holds every 128th second near 1.7e9."""
+        seconds = [1700000000 + 128 * i for i in range(60)]
+        for name, times in (("data.csv", [t + 1 for t in seconds]), ("rows.csv", seconds)):
+            self.write_csv(name, ["t", "y"], [[t, 5 * t] for t in times])
+        for seed in range(3):
+            self.descent("train", "data.csv", "--target", "y", "--epochs", 5, "--quiet", "--device", "cpu",
+                         "--validation", 0, "--seed", seed, "--out", f"{seed}.safetensors")
+        join([self.path(f"{seed}.safetensors") for seed in range(3)], self.path("model.safetensors"))
+        run = session(self.export().SerializeToString())
+        found = run.run(None, {"X": np.array(seconds, dtype=np.float32).reshape(-1, 1)})[0].ravel()
+        ours = np.array(self.predictions("model.safetensors", "rows.csv")[1], dtype=np.float64).ravel()
+        self.assertGreater(ours.max() - ours.min(), 5000)
+        np.testing.assert_allclose(found, ours, rtol=2.0**-23, atol=1)
+
     def test_a_graph_that_says_something_else_is_found(self):
         def constant(graph, name):
             return next(tensor for tensor in graph.graph.initializer if tensor.name == name)

@@ -19,8 +19,10 @@ extern "C" {
 #include "report/curves.h"
 #include "report/diagnosis.h"
 #include "report/markup.h"
+#include "report/measures.h"
 #include "report/probability.h"
 #include "report/progress.h"
+#include "report/text.h"
 #include "report/tfrecord.h"
 #include "report/verdict.h"
 }
@@ -345,6 +347,111 @@ TEST(Progress, OutsideATerminalShowsTheEpochsThatMatter) {
       {tenth - 2, tenth + 1, most, 1e-18, {}, {tenth - 2, tenth, tenth + 1}},
   };
   for (const auto &c : cases) EXPECT_EQ(epochs_shown(c), c.lines) << c.to << " of " << c.epochs;
+}
+
+/* ---- several networks -------------------------------------------------------------------------------------------- */
+
+/* An epoch of one of several networks. */
+struct MemberEpoch {
+  explicit MemberEpoch(double loss, double validation_loss, const char *warning = "") {
+    metrics.loss = validation_loss;
+    metrics.accuracy = 1 - validation_loss;
+    info.epoch = 1;
+    info.epochs = 10;
+    info.seconds = 2;
+    info.rows_per_second = 100;
+    info.train_loss = loss;
+    info.validation = &metrics;
+    info.warning = warning;
+    info.placement = "";
+  }
+  descent_metrics metrics{};
+  descent_epoch_info info{};
+};
+
+std::string members_shown(const std::vector<const descent_epoch_info *> &epochs) {
+  char *text = nullptr;
+  size_t size = 0;
+  FILE *file = open_memstream(&text, &size);
+  struct progress progress;
+  progress_open(&progress, file, 10);
+  progress_members(&progress, DESCENT_TASK_BINARY, epochs.data(), static_cast<int64_t>(epochs.size()));
+  progress_members(&progress, DESCENT_TASK_BINARY, epochs.data(), static_cast<int64_t>(epochs.size()));
+  fclose(file);
+  const std::string shown = text;
+  free(text);
+  return shown;
+}
+
+TEST(Progress, OfSeveralNetworksShowsMeansAndDeviations) {
+  const MemberEpoch a(0.2, 0.3), b(0.4, 0.7), same(0.2, 0.3, "gradients vanish"), late(0.4, 0.7, "gradients explode");
+  const auto line = [](const MemberEpoch &m) { return &m.info; };
+  /* The deviation of 0.2 and 0.4 is 0.1, that of 0.3 and 0.7 is 0.2. */
+  EXPECT_EQ(members_shown({line(a), line(b)}).substr(0, 100),
+            "epoch  1/10  loss 0.3000+-0.1000  val 0.5000+-0.2000  accuracy 0.5000  2 networks  200 rows/s  18s l");
+  const std::string one = members_shown({nullptr, line(b), nullptr});
+  EXPECT_EQ(one.rfind("epoch  1/10  loss 0.4000  val 0.7000  accuracy 0.3000  1 of 3 train  100 rows/s", 0), 0U) << one;
+  EXPECT_EQ(members_shown({nullptr, nullptr}), "");
+  const std::string warned = members_shown({line(a), line(same), line(late)});
+  EXPECT_EQ(warned.rfind("warning: epoch 1: 2 of 3 networks: gradients vanish\n", 0), 0U) << warned;
+  EXPECT_EQ(warned.find("warning", 1), std::string::npos) << warned; /* once */
+  const MemberEpoch infinite(INFINITY, NAN);
+  const std::string odd = members_shown({line(infinite), line(b)});
+  EXPECT_EQ(odd.find("+-"), std::string::npos) << odd;
+}
+
+TEST(Progress, OfSeveralNetworksFitsTheWindow) {
+  progress_view view{};
+  view.epoch = 12, view.epochs = 100, view.share = 0.12;
+  view.loss = 0.0662, view.loss_deviation = 0.0078, view.validation_loss = 0.0324, view.validation_deviation = 0.0035;
+  view.metric = "acc", view.metric_value = 0.9956, view.networks = 8, view.training = 8;
+  view.rows_per_second = 4.58e6, view.seconds_left = 2;
+  bool deviations = false, networks = false;
+  for (int columns = 10; columns <= 160; columns++) {
+    char text[512];
+    progress_line(&view, columns, true, true, text, sizeof text);
+    EXPECT_LE(text_columns(text), columns);
+    const bool has_deviations = std::strstr(text, "\u00b1") != nullptr, has_networks = std::strstr(text, "8 networks");
+    EXPECT_TRUE(has_deviations || !deviations) << text; /* what a window has, a wider one has too */
+    EXPECT_TRUE(has_networks || !networks) << text;
+    deviations = has_deviations, networks = has_networks;
+  }
+  EXPECT_TRUE(deviations && networks);
+}
+
+TEST(Measures, OfSeveralNetworksHaveStatistics) {
+  const Network network = make_network({1, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY);
+  measures_table table{};
+  ASSERT_TRUE(measures_open(&table, "test", 8));
+  const double losses[] = {0.5, 0.1, 0.3}, areas[] = {0.9, std::nan(""), 0.7};
+  for (int k = 0; k < 3; k++) {
+    descent_metrics metrics{};
+    metrics.rows = 10, metrics.loss = losses[k], metrics.accuracy = 1, metrics.auc = areas[k];
+    measures_add(&table, ("fold " + std::to_string(k)).c_str(), network.get(), &metrics);
+  }
+  measures_add_statistic(&table, "mean", MEASURES_MEAN, 0, 3);
+  measures_add_statistic(&table, "deviation", MEASURES_DEVIATION, 0, 3);
+  measures_add_statistic(&table, "lowest", MEASURES_LOWEST, 0, 3);
+  measures_add_statistic(&table, "highest", MEASURES_HIGHEST, 0, 3);
+  measures_add_statistic(&table, "one", MEASURES_DEVIATION, 1, 1);
+  ASSERT_EQ(table.n_measures, 4);
+  const double loss[] = {0.3, 0.2, 0.1, 0.5}, auc[] = {0.8, std::sqrt(0.02), 0.7, 0.9};
+  for (int s = 0; s < 4; s++) {
+    EXPECT_NEAR(table.rows[3 + s].values[0], loss[s], 1e-15) << s;
+    EXPECT_NEAR(table.rows[3 + s].values[3], auc[s], 1e-15) << s;
+  }
+  EXPECT_TRUE(std::isnan(table.rows[7].values[0]));
+  char *text = nullptr;
+  size_t size = 0;
+  FILE *file = open_memstream(&text, &size);
+  measures_print(file, &table, 5);
+  fclose(file);
+  EXPECT_NE(std::strstr(text, "\nfold 1          10    0.1000    1.0000             0.0000         -\n"), nullptr)
+      << text;
+  EXPECT_NE(std::strstr(text, "\nmean                  0.3000    1.0000             0.0000    0.8000\n"), nullptr)
+      << text;
+  free(text);
+  measures_clear(&table);
 }
 
 /* ---- verdicts --------------------------------------------------------------------------------------------------- */

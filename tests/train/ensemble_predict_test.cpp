@@ -197,7 +197,7 @@ TEST_P(Ensemble, RawOutputsAreTheLogarithmsOfTheMean) {
 }
 
 /* The output function of the raw outputs is what is predicted: they have one rounding, which the function takes for a
- * relative error of their size, and each probability of a member a few of its own. */
+ * relative error of their size, and each probability of a member has a few more. */
 TEST_P(Ensemble, TheOutputFunctionOfRawOutputsGivesThePrediction) {
   const Problem p(GetParam().loss, GetParam().members);
   const Device device = open_device(GetParam().device);
@@ -553,6 +553,17 @@ TEST(EnsemblePredictor, WorksInBlocksThatReportAndCanBeCancelled) {
     OK(descent_predictor_run(predictor.get(), p.rows.X.data() + first * inputs, 100, part.data()));
     for (size_t i = 0; i < part.size(); i++)
       ASSERT_NEAR(static_cast<double>(part[i]), static_cast<double>(whole[static_cast<size_t>(first) + i]), 1e-5);
+  }
+  const Predictor large = create_predictor(p.ensemble, device, n);
+  const std::vector<float> dOutputs = make_rows(n, 1, 1, 2, 4).X;
+  std::vector<float> dX(p.rows.X.size(), NAN), dX_part(static_cast<size_t>(100 * inputs));
+  OK(descent_predictor_input_gradient(large.get(), p.rows.X.data(), dOutputs.data(), n, dX.data()));
+  for (const int64_t first : {0L, 4050L, 19900L}) {
+    OK(descent_predictor_input_gradient(predictor.get(), p.rows.X.data() + first * inputs, dOutputs.data() + first, 100,
+                                        dX_part.data()));
+    for (size_t i = 0; i < dX_part.size(); i++)
+      ASSERT_NEAR(static_cast<double>(dX_part[i]), static_cast<double>(dX[static_cast<size_t>(first * inputs) + i]),
+                  1e-5);
   }
   descent_metrics metrics{};
   const std::function<descent_status()> calls[] = {

@@ -166,6 +166,20 @@ TEST_P(BenchOn, APredictionIsTimedAgainstRowsReadOnceAndPredictionsWrittenOnce) 
     }
 }
 
+TEST(Bench, AnEnsembleIsRefused) {
+  const Device cpu = open_cpu();
+  const Network one = small_network(), other = small_network();
+  const descent_network *members[] = {one.get(), other.get()};
+  descent_network *joined = nullptr;
+  ASSERT_EQ(descent_network_join(members, 2, &joined), DESCENT_OK) << descent_last_error();
+  const Network ensemble(joined, descent_network_free);
+  descent_bench_result result;
+  EXPECT_EQ(descent_bench_predict(ensemble.get(), cpu.get(), 8, 0.01, nullptr, nullptr, &result),
+            DESCENT_ERROR_UNSUPPORTED);
+  EXPECT_EQ(std::string(descent_last_error()),
+            "network: an ensemble of 2 networks: use its members (descent_network_member)");
+}
+
 TEST(Bench, OnlyRowsThatAreOnePredictionAreTimed) {
   const Device cpu = open_cpu();
   const Network network = small_network();

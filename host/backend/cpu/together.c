@@ -264,7 +264,7 @@ static int run_in_turn(int wide, int threads) {
 
 /* The members that have steps, those for all threads in turn at the end, whose number is *turns. */
 static int choose(const struct backend_job *jobs, int64_t count, int threads, struct member *members, int *turns) {
-  int n = 0, wide = 0, kept = 0;
+  int n = 0, wide = 0, alone = 0;
   struct member turn[BACKEND_MOST_JOBS];
   for (int64_t i = 0; i < count; i++) {
     if (jobs[i].n_steps == 0) continue;
@@ -276,9 +276,9 @@ static int choose(const struct backend_job *jobs, int64_t count, int threads, st
     if (members[i].wide && before-- <= 0)
       turn[(*turns)++] = members[i];
     else
-      members[kept++] = members[i];
-  memcpy(members + kept, turn, (size_t)*turns * sizeof *turn);
-  return kept;
+      members[alone++] = members[i];
+  memcpy(members + alone, turn, (size_t)*turns * sizeof *turn);
+  return alone;
 }
 
 descent_status cpu_run_together(struct backend_device *device, const struct backend_job *jobs, int64_t count) {

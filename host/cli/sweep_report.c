@@ -51,7 +51,7 @@ static bool allocate(struct content *c) {
   for (int64_t i = 0; i < sweep->trials.n; i++)
     if (c->ranked[i]->status != SWEEP_TRIAL_OPEN) c->ranked[c->n++] = c->ranked[i];
   c->n_axes = sweep->options.n_axes + 1;
-  const size_t n = (size_t)c->n, axes = (size_t)c->n_axes;
+  const size_t n = (size_t)c->n + 1, axes = (size_t)c->n_axes; /* no array is empty */
   c->names = calloc(axes, sizeof *c->names);
   c->rows = calloc(n, sizeof *c->rows);
   c->axes = calloc(axes, sizeof *c->axes);
@@ -113,14 +113,14 @@ static void set_line(struct content *c, int64_t i, int64_t with_result) {
   char value[TEXT_SIZE], which[TITLE_SIZE - 64];
   for (int a = 0; a < last; a++) at[a] = sweep_axis_position(&c->sweep->options.axes[a], t->values[a]);
   at[last] = isnan(t->objective) ? NAN : chart_position(&c->objective, t->objective);
-  const bool has_result = i < with_result;
+  const bool ranked = i < with_result;
   sweep_trial_describe(&c->sweep->options, t, which, sizeof which);
   snprintf(c->titles[i], TITLE_SIZE, "trial %" PRId64 ": %s; %s", t->number, which,
-           has_result ? text_loss(t->objective, value) : sweep_status_names[t->status]);
+           ranked ? text_loss(t->objective, value) : sweep_status_names[t->status]);
   c->lines[c->n - 1 - i] = (struct parallel_line){
       .at = at,
-      .color = has_result ? CHART_RAMP + (int)(CHART_RAMP_STEPS * i / (with_result > 1 ? with_result - 1 : 1))
-                          : CHART_REFERENCE,
+      .color =
+          ranked ? CHART_RAMP + (int)(CHART_RAMP_STEPS * i / (with_result > 1 ? with_result - 1 : 1)) : CHART_REFERENCE,
       .title = c->titles[i]};
 }
 

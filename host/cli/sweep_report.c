@@ -68,6 +68,17 @@ static const char *title_of(const struct sweep *sweep) {
   return sweep_measure_title(sweep->options.measure, sweep->shared.rows.validation != NULL);
 }
 
+/* Losses crowd at the low end of their axis: few trials are bad, and those are very bad. */
+static bool is_crowded(const struct chart_series *s, enum sweep_measure measure) {
+  double low = HUGE_VAL, high = 0;
+  for (int64_t i = 0; i < s->n; i++) {
+    if (isnan(s->y[i])) continue;
+    low = fmin(low, s->y[i]);
+    high = fmax(high, s->y[i]);
+  }
+  return (measure == SWEEP_LOSS || measure == SWEEP_RMSE) && low > 0 && high > 10 * low;
+}
+
 /* The scale of the last axis: that of a chart of the trials' results. */
 static bool scale_objective(struct content *c) {
   struct figure figure = {0};
@@ -78,7 +89,7 @@ static bool scale_objective(struct content *c) {
       s->x[i] = (double)i;
       s->y[i] = c->ranked[i]->objective;
     }
-    chart_choose_scale(chart);
+    chart->log_y = is_crowded(s, c->sweep->options.measure);
     c->objective = chart_y_axis(chart);
   }
   figure_clear(&figure);

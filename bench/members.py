@@ -23,13 +23,14 @@ import time
 
 WORKLOADS = {
     # name: inputs, hidden, classes, members, batch, steps of an epoch, epochs
-    "notes": (30, "16,8", 2, 64, 64, 9, 100),
+    "notes": (30, "16,8", 2, 64, 64, 100, 10),
+    "notes-short": (30, "16,8", 2, 64, 64, 9, 100),  # an epoch's end and its statistics come after every ninth step
     "mnist": (784, "128,64", 10, 8, 64, 100, 2),
 }
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-# ---- PyTorch: answers each line "epochs" with the seconds of training all members ---------------------------------------
+# ---- PyTorch: answers each number of steps with the seconds of training all members -------------------------------------
 
 
 def serve_torch(arguments):
@@ -65,17 +66,17 @@ def serve_torch(arguments):
     if arguments.compiled:
         gradients = torch.compile(gradients)
 
-    def train(epochs):
-        for _ in range(epochs):
-            order = torch.randperm(steps * batch)
-            for s in range(steps):
-                rows = order[s * batch:(s + 1) * batch]
-                found = gradients({name: value.detach() for name, value in parameters.items()}, X[rows], y[rows])
-                for name, value in parameters.items():
-                    value.grad = found[name]
-                optimizer.step()
+    def train(count):
+        for s in range(count):
+            if s % steps == 0:
+                order = torch.randperm(steps * batch)
+            rows = order[s % steps * batch:(s % steps + 1) * batch]
+            found = gradients({name: value.detach() for name, value in parameters.items()}, X[rows], y[rows])
+            for name, value in parameters.items():
+                value.grad = found[name]
+            optimizer.step()
 
-    train(2)
+    train(5)
     print("ready", flush=True)
     for line in sys.stdin:
         start, cpu = time.perf_counter(), time.process_time()
@@ -119,17 +120,16 @@ def measure(name, program, arguments):
     torch = {"vmap": open_torch(name, False, arguments), "compiled vmap": open_torch(name, True, arguments)} \
         if arguments.torch else {}
     torch = {peer: process for peer, process in torch.items() if process}
-    torch_epochs = max(1, epochs // 20)  # which takes long enough
     times = {kind: {peer: [] for peer in ["turn", "together", *torch]} for kind in ("seconds", "cpu")}
     for _ in range(arguments.rounds):
         answers = {way: ask(descent, way) for way in ("turn", "together")}
         if answers["turn"]["digest"] != answers["together"]["digest"]:
             sys.exit(f"{name}: members trained together are not those trained in turn")
-        trained = {way: epochs for way in answers} | {peer: torch_epochs for peer in torch}
-        answers |= {peer: ask(process, torch_epochs) for peer, process in torch.items()}
+        trained = {way: steps * epochs for way in answers} | {peer: arguments.torch_steps for peer in torch}
+        answers |= {peer: ask(process, arguments.torch_steps) for peer, process in torch.items()}
         for kind, peers in times.items():
             for peer, values in peers.items():
-                values.append(1e6 * answers[peer][kind] / (members * steps * trained[peer]))
+                values.append(1e6 * answers[peer][kind] / (members * trained[peer]))
     for process in [descent, *torch.values()]:
         process.stdin.close()
         process.wait()
@@ -167,6 +167,7 @@ def main():
     parser.add_argument("--library", dest="shared", default="build/lib/libdescent.so")
     parser.add_argument("--workloads", default=",".join(WORKLOADS), help="some of them, by name")
     parser.add_argument("--torch", help="a Python interpreter that has PyTorch; without it, Descent only")
+    parser.add_argument("--torch-steps", type=int, default=40, help="of PyTorch in each round")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--json", help="where the figures go")

@@ -291,11 +291,13 @@ TEST(Kernels, CombineRowsWithinTheBoundOfTheirSums) {
   });
 }
 
-/* A matrix in which some numbers are 0, -0, so small that products vanish, or infinite. */
+/* A matrix in which some numbers are 0, -0, so small that products vanish, or infinite. In the first row, all products
+ * with another such row vanish, to -0 where `purpose` is 2 there. */
 Matrix with_extremes(int64_t m, int64_t n, uint64_t purpose) {
   const float extremes[] = {0, -0.0F, 1e-30F, -1e-30F, INFINITY};
   Matrix matrix(m, n, purpose);
   for (int64_t i = 0; i < m * n; i += 3) matrix.at(i / n, i % n) = extremes[i / 3 % 4 + (i % 599 == 0)];
+  for (int64_t j = 0; j < n; j++) matrix.at(0, j) = purpose == 2 ? -1e-30F : 1e-30F;
   return matrix;
 }
 

@@ -199,7 +199,11 @@ TEST_F(Ensemble, NamesTheNetworkThatDiffersAndHow) {
        },
        "column 0 has no name, but one"},
       {[](descent_network *n) { n->schema.features[1].indicator = false; }, "column 1 has no indicator, but one"},
-      {[](descent_network *n) { n->schema.features[2].n_categories--; }, "column 2 has 2 categories, but 3"},
+      {[](descent_network *n) {
+         struct feature *colour = &n->schema.features[2];
+         free(colour->categories[--colour->n_categories]);
+       },
+       "column 2 has 2 categories, but 3"},
       {[](descent_network *n) { Rename(&n->schema.features[2].categories[1], "grey"); },
        "column 2: category 1 is 'grey', but 'green'"},
       {[](descent_network *n) { schema_drop_features(&n->schema); }, "has 0 described columns, but there are 3"},

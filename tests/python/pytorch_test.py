@@ -1,4 +1,4 @@
-"""The example of docs/models.md, run as it stands there: an ensemble's tensors in networks of PyTorch predict what
+"""The example of docs/models.md as it is written: an ensemble's tensors in networks of PyTorch predict what
 `descent predict` predicts."""
 
 import os

@@ -1,5 +1,7 @@
 /* The course of members that do not end together: stops, divergences, rollbacks, lost folders, interruptions. The others
  * are not disturbed. */
+#include <numeric>
+
 #include "members.h"
 
 namespace {
@@ -241,6 +243,48 @@ TEST(MembersTogether, OfDifferentEpochsTakeOneEachRound) {
   EXPECT_EQ(watch.rounds, (std::vector<std::vector<int64_t>>{{1, 4, 1}, {2, 5, 2}, {3, 0, 3}, {4, 0, 4}, {5, 0, 5}}));
 }
 
+/* Its only step of the epoch leaves weights that are not finite, which is found when they are kept: then the others have
+ * validated, and wait for it. */
+TEST(MembersTogether, ReportNoEpochBeforeOneThatReturnsHasFinishedIts) {
+  const Device device = open_device("cpu");
+  const Scratch scratch;
+  Training late = returning("overflows in an update", "c");
+  late.options.batch_size = 0;
+  late.options.optimizer.learning_rate = 3e38;
+  late.options.epochs = 1;
+  Training steady_one = steady("steady", 1);
+  steady_one.options.epochs = 1;
+  Watch watch;
+  const descent_members_options options = watch.options();
+  const std::vector<Seen> together = Members({steady_one, late}, device, scratch / "together").train_together(&options);
+  EXPECT_EQ(watch.rounds, (std::vector<std::vector<int64_t>>{{1, 1}}));
+  const std::vector<Seen> alone = Members({steady_one, late}, device, scratch / "alone").train_alone();
+  EXPECT_GT(together[1].checkpoints.size(), 2u);
+  for (size_t k = 0; k < 2; k++) expect_same(together[k], alone[k]);
+  EXPECT_NE(
+      std::accumulate(together[1].checkpoints.begin(), together[1].checkpoints.end(), std::string()).find("made layer"),
+      std::string::npos);
+}
+
+/* on_pause is asked between the blocks of an evaluation. A validation that is cut short counts as none. */
+TEST(MembersTogether, OneStopsDuringTheValidationOfAll) {
+  const Device device = open_device("cpu");
+  const Scratch scratch;
+  static const Rows large = make_rows(9000, 5, 1, 3, 9); /* several blocks */
+  std::vector<Training> all = {steady("before", 1), steady("stopped", 2), steady("behind", 3)};
+  for (Training &t : all) {
+    t.held_out = &large;
+    t.options.epochs = 2;
+  }
+  all[1].pause_stop_step = 6; /* the last of its epoch, after which on_pause is asked first during the validation */
+  const std::vector<Seen> seen = expect_as_alone(all, device, scratch.path());
+  EXPECT_EQ(seen[1].result.stop, DESCENT_STOP_CALLBACK);
+  EXPECT_EQ(seen[1].result.epochs, 0);
+  EXPECT_EQ(seen[1].result.best_epoch, 0);
+  EXPECT_EQ(seen[1].epochs.size(), 0u);
+  EXPECT_EQ(seen[2].epochs.size(), 2u);
+}
+
 /* ---- failures ---------------------------------------------------------------------------------------------------- */
 
 TEST(MembersTogether, ReturnTheStatusOfTheFirstWhereNoneSucceeds) {
@@ -280,10 +324,10 @@ TEST(MembersTogether, OneThatLosesItsFolderEndsAlone) {
   expect_same(seen[2], alone[1]);
 }
 
-/* A device whose runs together fail from the third on. */
+/* A device of which one run together fails. */
 int runs_left;
 descent_status failing_run_together(struct backend_device *, const struct backend_job *jobs, int64_t count) {
-  if (runs_left-- <= 0) return status_set(DESCENT_ERROR_DEVICE, "the device is gone");
+  if (runs_left-- == 0) return status_set(DESCENT_ERROR_DEVICE, "the device is gone");
   for (int64_t i = 0; i < count; i++) {
     const descent_status status = backend_cpu.run(jobs[i].program, jobs[i].range, jobs[i].steps, jobs[i].n_steps);
     if (status != DESCENT_OK) return status;

@@ -11,7 +11,6 @@
 #include "report/terminal.h"
 #include "report/text.h"
 
-const char sweep_command[] = "descent sweep";
 static const char *const command = sweep_command;
 
 static void sweep_clear(struct sweep *sweep) {

@@ -8,6 +8,7 @@
 #include "cli/output.h"
 #include "cli/sweep_run.h"
 
+const char sweep_command[] = "descent sweep";
 static const char *const command = sweep_command;
 
 const char *const sweep_search_names[3] = {"grid", "random", "halving"};

@@ -51,7 +51,7 @@ static bool allocate(struct content *c) {
   for (int64_t i = 0; i < sweep->trials.n; i++)
     if (c->ranked[i]->status != SWEEP_TRIAL_OPEN) c->ranked[c->n++] = c->ranked[i];
   c->n_axes = sweep->options.n_axes + 1;
-  const size_t n = (size_t)c->n, axes = (size_t)c->n_axes;
+  const size_t n = (size_t)c->n + 1, axes = (size_t)c->n_axes; /* no array is empty */
   c->names = calloc(axes, sizeof *c->names);
   c->rows = calloc(n, sizeof *c->rows);
   c->axes = calloc(axes, sizeof *c->axes);
@@ -68,6 +68,17 @@ static const char *title_of(const struct sweep *sweep) {
   return sweep_measure_title(sweep->options.measure, sweep->shared.rows.validation != NULL);
 }
 
+/* Losses crowd at the low end of their axis: few trials are bad, and those are very bad. */
+static bool is_crowded(const struct chart_series *s, enum sweep_measure measure) {
+  double low = HUGE_VAL, high = 0;
+  for (int64_t i = 0; i < s->n; i++) {
+    if (isnan(s->y[i])) continue;
+    low = fmin(low, s->y[i]);
+    high = fmax(high, s->y[i]);
+  }
+  return (measure == SWEEP_LOSS || measure == SWEEP_RMSE) && low > 0 && high > 10 * low;
+}
+
 /* The scale of the last axis: that of a chart of the trials' results. */
 static bool scale_objective(struct content *c) {
   struct figure figure = {0};
@@ -78,7 +89,7 @@ static bool scale_objective(struct content *c) {
       s->x[i] = (double)i;
       s->y[i] = c->ranked[i]->objective;
     }
-    chart_choose_scale(chart);
+    chart->log_y = is_crowded(s, c->sweep->options.measure);
     c->objective = chart_y_axis(chart);
   }
   figure_clear(&figure);
@@ -113,14 +124,14 @@ static void set_line(struct content *c, int64_t i, int64_t with_result) {
   char value[TEXT_SIZE], which[TITLE_SIZE - 64];
   for (int a = 0; a < last; a++) at[a] = sweep_axis_position(&c->sweep->options.axes[a], t->values[a]);
   at[last] = isnan(t->objective) ? NAN : chart_position(&c->objective, t->objective);
-  const bool has_result = i < with_result;
+  const bool ranked = i < with_result;
   sweep_trial_describe(&c->sweep->options, t, which, sizeof which);
   snprintf(c->titles[i], TITLE_SIZE, "trial %" PRId64 ": %s; %s", t->number, which,
-           has_result ? text_loss(t->objective, value) : sweep_status_names[t->status]);
+           ranked ? text_loss(t->objective, value) : sweep_status_names[t->status]);
   c->lines[c->n - 1 - i] = (struct parallel_line){
       .at = at,
-      .color = has_result ? CHART_RAMP + (int)(CHART_RAMP_STEPS * i / (with_result > 1 ? with_result - 1 : 1))
-                          : CHART_REFERENCE,
+      .color =
+          ranked ? CHART_RAMP + (int)(CHART_RAMP_STEPS * i / (with_result > 1 ? with_result - 1 : 1)) : CHART_REFERENCE,
       .title = c->titles[i]};
 }
 

@@ -142,12 +142,24 @@ static void release(struct sweep_trial *t) {
   t->network = NULL;
 }
 
+/* With what train keeps in it. */
+static descent_status set_provenance(const struct sweep *sweep, struct sweep_trial *t) {
+  struct training own = sweep->shared;
+  own.values = t->train;
+  own.record = t->record;
+  const descent_fit_result result = {.epochs = t->epochs, .best_epoch = t->best_epoch};
+  return run_set_provenance(&own, t->network, &result, NULL);
+}
+
 int sweep_check(struct sweep *sweep) {
   int code = EXIT_DONE;
   for (int64_t i = 0; i < sweep->trials.n && code == EXIT_DONE; i++) {
     descent_train_options train;
-    code = sweep_print_message(command, prepare(sweep, &sweep->trials.trials[i], &train));
-    release(&sweep->trials.trials[i]);
+    struct sweep_trial *t = &sweep->trials.trials[i];
+    code = sweep_print_message(command, prepare(sweep, t, &train));
+    const descent_status named = code == EXIT_DONE ? set_provenance(sweep, t) : DESCENT_OK;
+    if (named != DESCENT_OK) code = fail_status(command, named);
+    release(t);
   }
   return code;
 }
@@ -313,15 +325,6 @@ int sweep_train(struct sweep *sweep) {
 }
 
 /* ---- the best model ---------------------------------------------------------------------------------------------- */
-
-/* With what train keeps in it. */
-static descent_status set_provenance(const struct sweep *sweep, struct sweep_trial *t) {
-  struct training own = sweep->shared;
-  own.values = t->train;
-  own.record = t->record;
-  const descent_fit_result result = {.epochs = t->epochs, .best_epoch = t->best_epoch};
-  return run_set_provenance(&own, t->network, &result, NULL);
-}
 
 /* Does the file hold what an earlier sweep saved of this trial? Its provenance names all options. */
 static bool holds(const struct sweep *sweep, struct sweep_trial *t) {

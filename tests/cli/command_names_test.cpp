@@ -57,6 +57,14 @@ TEST_F(Names, FromFilesReachNoOutputUnescaped) {
       {Arguments{"train", data, "--out", hostile("nosuch") + "/model"} + small, 1},
       {Arguments{"train", "damaged.csv"} + small, 3},
       {{"train", data, "--config", "config.json"}, 2},
+      {Arguments{"sweep", data, "--out", hostile("best"), "--resume", hostile("trials"), "--report", "sweep.html",
+                 "--lr", "0.1;0.01"} +
+           small,
+       0},
+      {Arguments{"sweep", data, "--out", hostile("best"), "--resume", hostile("trials"), "--lr", "0.1;0.01"} + small,
+       0},
+      {Arguments{"sweep", data, "--out", hostile("best"), "--resume", hostile("trials"), "--lr", "0.1;0.02"} + small,
+       2},
       {{"evaluate", model, data, "--plot", "roc.svg,confusion.svg"}, 0},
       {{"evaluate", model, data, "--json"}, 0},
       {{"evaluate", model, unseen}, 3},
@@ -86,7 +94,8 @@ TEST_F(Names, FromFilesReachNoOutputUnescaped) {
     EXPECT_EQ(result.code, c.code) << what << ": " << result.err;
     expect_harmless(result.out + result.err, what);
   }
-  for (const char *name : {"page.html", "run.jsonl", "roc.svg", "confusion.svg", "curves.svg", "model.c", "line.c"})
+  for (const char *name :
+       {"page.html", "sweep.html", "run.jsonl", "roc.svg", "confusion.svg", "curves.svg", "model.c", "line.c"})
     expect_harmless(folder.read(name), name);
 }
 

@@ -196,30 +196,37 @@ TEST(Sweep, QuotesItsCommandForAShell) {
 
 /* The best is the lowest loss, or the highest measure, of the weights that each trial ends with. */
 TEST(Sweep, RecordsEveryTrialAndPicksTheBest) {
-  for (const char *measure : {"loss", "accuracy"}) {
+  for (const std::string measure : {"loss", "accuracy"}) {
     Data folder("classes");
-    const Result result = folder.run(sweep + Arguments{"--lr", "1e-3..1e-1:log", "--trials", "8", "--measure", measure,
-                                                       "--epochs", "7", "--log", "log"});
+    const Result result = folder.run(sweep + Arguments{"--lr", "1e-2..1:log", "--trials", "8", "--measure", measure,
+                                                       "--epochs", "12", "--log", "log"});
     ASSERT_EQ(result.code, 0) << result.err;
-    const std::map<int, Trial> trials = read_log(folder.read("log"), measure);
-    const bool high = std::string(measure) == "accuracy";
-    int best = 1;
+    const std::map<int, Trial> trials = read_log(folder.read("log"), measure.c_str());
+    const bool high = measure == "accuracy";
+    int best = 1, past_the_best = 0;
     for (const auto &entry : trials) {
       const Trial &t = entry.second;
-      EXPECT_EQ(t.epochs, 7);
-      ASSERT_EQ(t.validation_loss.size(), 7U);
-      ASSERT_EQ(t.train_loss.size(), 7U);
+      EXPECT_EQ(t.epochs, 12);
+      ASSERT_EQ(t.validation_loss.size(), 12U);
+      ASSERT_EQ(t.train_loss.size(), 12U);
       const auto lowest = std::min_element(t.validation_loss.begin(), t.validation_loss.end());
       EXPECT_EQ(t.best_epoch, lowest - t.validation_loss.begin() + 1);
       EXPECT_EQ(t.objective, t.best_so_far.back());
+      EXPECT_EQ(t.objective, t.best_so_far[static_cast<size_t>(t.best_epoch) - 1]);
       if (!high) {
         EXPECT_EQ(t.objective, *lowest);
       }
+      past_the_best += t.best_epoch < 12;
       const double other = trials.at(best).objective;
       if (high ? t.objective > other : t.objective < other) best = entry.first;
     }
+    EXPECT_GT(past_the_best, 0);
     expect_contains(result.out, "best trial " + std::to_string(best) + ":");
     EXPECT_EQ("descent " + best_command(result.out), trials.at(best).command);
+    /* The saved model has the measure that chose it. */
+    std::smatch found;
+    ASSERT_TRUE(std::regex_search(result.out, found, std::regex("\n" + measure + " +[0-9.]+ +([0-9.]+)\n")));
+    EXPECT_NEAR(std::stod(found[1]), trials.at(best).objective, 0.5001e-4);
   }
 }
 
@@ -384,6 +391,25 @@ TEST(Sweep, TrainsTheBestAgainWhereItsModelIsGone) {
     EXPECT_EQ(folder.read("log"), log);
   }
   expect_contains(folder.run(search).err, "resumed     log: 4 of them are finished\n");
+}
+
+/* As after a divergence that followed good epochs: --out still holds a model of that trial. */
+TEST(Sweep, ADivergedTrialOfTheRecordIsNotTheBest) {
+  Data folder;
+  const Arguments search =
+      sweep + Arguments{"--lr", "1e-3..1e-1:log", "--trials", "4", "--resume", "log", "--out", "m"};
+  const auto best = [](const Result &r) { return r.out.substr(r.out.find("best trial "), sizeof "best trial "); };
+  const Result first = folder.run(search);
+  ASSERT_EQ(first.code, 0) << first.err;
+  std::string log = folder.read("log");
+  const size_t line = log.find("{\"trial\":" + best(first).substr(11)), status = log.find("\"done\"", line);
+  folder.write("log", log.replace(status, 6, "\"diverged\",\"error\":\"as written here\""));
+  const Result second = folder.run(search);
+  ASSERT_EQ(second.code, 0) << second.err;
+  EXPECT_NE(best(second), best(first));
+  const std::string model = folder.read("m");
+  EXPECT_EQ(run_in_shell(folder, best_command(second.out)), 0);
+  EXPECT_TRUE(folder.read("m") == model);
 }
 
 TEST(Sweep, RefusesToContinueAnother) {

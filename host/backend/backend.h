@@ -59,7 +59,7 @@ struct backend {
                          int64_t rows, bool constant);
 
   /* One line on where the bound data is kept, what computes several layers of a training step, and how ranks exchange
-   * gradients; "" if there is nothing to report; valid until the next bind. NULL: the data is in the caller's memory. */
+   * gradients; "" if there is nothing to report; valid until the next bind or run. NULL: the data is in the caller's memory. */
   const char *(*placement)(const struct backend_program *program);
 
   /* Connects the ranks of the plan's communicator in the fastest way that all of them have, before the first run of a range

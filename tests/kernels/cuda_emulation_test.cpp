@@ -447,6 +447,48 @@ TEST_F(Emulation, AnExternalEventIsRecordedWhenItsGraphRuns) {
   for (cudaEvent_t event : events) ASSERT_EQ(cudaEventDestroy(event), cudaSuccess);
 }
 
+/* A graph of one kernel, which adds to x. */
+cudaGraph_t captured(cudaStream_t stream, float *x) {
+  cudaGraph_t graph = nullptr;
+  EXPECT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  EXPECT_EQ(LAUNCH(add, 1, 1, stream, x, 1.0F), cudaSuccess);
+  EXPECT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
+  return graph;
+}
+
+TEST_F(Emulation, GraphsAreTheBranchesOfAnother) {
+  const Stream s;
+  const OnDevice<float> x(2);
+  float host[2];
+  cudaGraph_t graph, branches[2], empty;
+  cudaGraphExec_t exec;
+  cudaGraphNode_t node;
+  ASSERT_EQ(cudaMemsetAsync(x.get(), 0, 2 * sizeof(float), s.stream), cudaSuccess);
+  for (int i = 0; i < 2; i++) branches[i] = captured(s.stream, x.get() + i);
+  EXPECT_EQ(cudaGraphCreate(&graph, 1), cudaErrorInvalidValue);
+  ASSERT_EQ(cudaGraphCreate(&graph, 0), cudaSuccess);
+  ASSERT_EQ(cudaGraphCreate(&empty, 0), cudaSuccess);
+  EXPECT_EQ(cudaGraphAddChildGraphNode(&node, graph, nullptr, 0, empty), cudaErrorInvalidValue);
+  EXPECT_EQ(cudaGraphAddChildGraphNode(&node, graph, nullptr, 1, branches[0]), cudaErrorInvalidValue);
+  EXPECT_EQ(cudaGraphAddChildGraphNode(&node, branches[0], nullptr, 0, branches[1]), cudaErrorNotSupported);
+  emulate_configure("child=1");
+  EXPECT_EQ(cudaGraphAddChildGraphNode(&node, graph, nullptr, 0, branches[0]), cudaErrorNotSupported);
+  emulate_configure("");
+  for (cudaGraph_t branch : branches) {
+    EXPECT_EQ(cudaGraphAddChildGraphNode(&node, graph, nullptr, 0, branch), cudaSuccess);
+    EXPECT_EQ(cudaGraphDestroy(branch), cudaSuccess) << "the graph has a copy";
+  }
+  ASSERT_EQ(cudaGraphInstantiate(&exec, graph, 0), cudaSuccess);
+  ASSERT_EQ(cudaGraphLaunch(exec, s.stream), cudaSuccess);
+  ASSERT_EQ(cudaStreamSynchronize(s.stream), cudaSuccess);
+  ASSERT_EQ(cudaMemcpy(host, x.get(), sizeof host, cudaMemcpyDeviceToHost), cudaSuccess);
+  EXPECT_EQ(host[0], 1);
+  EXPECT_EQ(host[1], 1);
+  EXPECT_GT(emulate_choices(), 0) << "either may run first";
+  EXPECT_EQ(cudaGraphExecDestroy(exec), cudaSuccess);
+  for (cudaGraph_t each : {graph, empty}) EXPECT_EQ(cudaGraphDestroy(each), cudaSuccess);
+}
+
 TEST_F(Emulation, CopiesOfRowsKeepToTheirPitch) {
   const Stream s;
   const OnDevice<float> x(8);

@@ -111,7 +111,7 @@ class Training {
                ? program_create_with(network_.get(), device_, &options, parts, rows, 0, nullptr, &program)
                : status;
   }
-  /* Member `k` of many: weights, dropout and learning rates of its own. */
+  /* Member `k` of many, which differ in weights, dropout and learning rates. */
   void vary(int k) {
     for (int64_t i = 0; i < network_->n_parameters; i++)
       network_->parameters[i] *= 1 + 0.03125F * static_cast<float>(k);

@@ -95,7 +95,9 @@ descent_status cpu_run_ops(struct backend_program *program, struct plan_range ra
 /* The flag of a bad step that an op of the range may have set, or NULL if none can. */
 const double *cpu_bad_step_flag(const struct backend_program *program, struct plan_range range);
 
-/* As in struct backend. together.c */
+/* As in struct backend. */
+descent_status cpu_run(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
+                       int64_t n_steps);
 descent_status cpu_run_together(struct backend_device *device, const struct backend_job *jobs, int64_t count);
 
 /* As cpu_gather would find them: ERROR_ARGUMENT unless the step's rows are bound. */

@@ -38,10 +38,9 @@ struct backend_program {
 
 /* Fixed sizes of work; results depend on them, so they may not depend on the number of threads. */
 enum {
-  CPU_PIECE = 8192,           /* floats of the flat buffers per tile */
-  CPU_ROWS = 256,             /* rows per tile of row-wise ops */
-  CPU_SMALL = 16384,          /* element-wise work below this many values stays on the calling thread */
-  CPU_WIDE_FLOPS = 100000000, /* a step's products from which all threads are worth sharing it between */
+  CPU_PIECE = 8192,  /* floats of the flat buffers per tile */
+  CPU_ROWS = 256,    /* rows per tile of row-wise ops */
+  CPU_SMALL = 16384, /* element-wise work below this many values stays on the calling thread */
 };
 
 static inline float *cpu_floats(const struct backend_program *program, int buffer) {

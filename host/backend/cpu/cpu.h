@@ -102,7 +102,8 @@ descent_status cpu_run_together(struct backend_device *device, const struct back
 /* As cpu_gather would find them: ERROR_ARGUMENT unless the step's rows are bound. */
 descent_status cpu_gather_check(const struct backend_program *program, const struct plan_op *op,
                                 const struct plan_step *step);
-/* Whether both gathers read the same sources in the same way, so that equal steps give the same X, y, w and sum. */
+/* Whether both gathers, whose targets are bound if they have any, read the same sources in the same way, so that equal
+ * steps give the same X, y, w and sum. */
 bool cpu_gather_same(const struct backend_program *a, const struct plan_op *op_a, const struct backend_program *b,
                      const struct plan_op *op_b);
 /* Whether a gather reads the same rows in both steps. */

@@ -54,14 +54,16 @@ static double step_flops(const struct backend_job *job, int64_t rows) {
 
 /* ---- who reads the same rows ------------------------------------------------------------------------------------- */
 
-/* The range's gather, if it is the only one, comes first, and has buffers that nothing else uses. */
+/* The range's gather, if it is the only one, comes first, writes all of its outputs, and nothing else uses X's memory. */
 static const struct plan_op *shared_gather(const struct backend_job *job) {
   const struct plan *plan = job->program->plan;
   const struct plan_op *gather = &plan->ops[job->range.first];
   if (job->range.count == 0 || gather->kind != OP_GATHER) return NULL;
   for (int i = 1; i < job->range.count; i++)
     if (gather[i].kind == OP_GATHER) return NULL;
-  return plan->buffers[gather->gather.X].slot == 0 ? gather : NULL;
+  const struct plan_gather *o = &gather->gather;
+  if (o->y != PLAN_NONE && !job->program->buffers[o->source_y].data) return NULL;
+  return plan->buffers[o->X].slot == 0 ? gather : NULL;
 }
 
 static uint64_t rows_key(const struct backend_job *job, const struct plan_op *gather) {

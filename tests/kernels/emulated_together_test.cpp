@@ -328,6 +328,17 @@ TEST_F(TogetherOnAGpu, LongerRunsContinueTogether) {
   for (size_t k = 0; k < 4; k++) expect_same(together[k].state(), alone(members[k], static_cast<int>(k)));
 }
 
+/* The queue holds 1024 steps. */
+TEST_F(TogetherOnAGpu, RunsMayBeLongerThanTheQueue) {
+  const Case tiny = {"", {2, 1}, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_BINARY_CROSS_ENTROPY, 0, DESCENT_PRECISION_FP32};
+  std::vector<Member> members = members_of(tiny, 2);
+  for (size_t k = 0; k < 2; k++) members[k].batch = 4, members[k].steps = 1030 + static_cast<int64_t>(k);
+  Together together(members);
+  ASSERT_EQ(together.open(), DESCENT_OK) << descent_last_error();
+  ASSERT_EQ(together.run(0), DESCENT_OK) << descent_last_error();
+  for (size_t k = 0; k < 2; k++) expect_same(together[k].state(), alone(members[k], static_cast<int>(k), 1));
+}
+
 /* More sets of programs than graphs are kept. */
 TEST_F(TogetherOnAGpu, AnySetMayRunTogetherAtAnyTime) {
   enum { COUNT = 5, RUNS = 30 };

@@ -51,16 +51,16 @@ static void settle_present(struct rounds *r, int64_t i, descent_status status) {
 
 /* Keeps those of the first n of r->present that have steps to run; returns their number. */
 static int64_t prepare_steps(struct rounds *r, int64_t n) {
-  int64_t kept = 0;
+  int64_t n_running = 0;
   for (int64_t i = 0; i < n; i++) {
     struct fit *f = r->present[i];
     if (!settle(f, fit_prepare_steps(f))) continue;
     if (f->n_steps)
-      r->present[kept++] = f;
+      r->present[n_running++] = f;
     else
       settle(f, fit_end_steps(f));
   }
-  return kept;
+  return n_running;
 }
 
 /* Runs the steps of all that need no host in between, in one call. It does not say whose steps were done before one

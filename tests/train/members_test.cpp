@@ -78,7 +78,7 @@ std::vector<Training> all_kinds() {
   all.back().options.optimizer.clip_norm = 0.5;
   all.push_back(of_binary("balanced", 14));
   all.back().options.balance_classes = true;
-  all.push_back(of_classes("plateau, a split of its own", 15));
+  all.push_back(of_classes("plateau, on a split", 15));
   all.back().options.schedule.kind = DESCENT_SCHEDULE_PLATEAU;
   all.back().options.schedule.every = 1;
   all.back().options.schedule.gamma = 0.25;

@@ -314,7 +314,7 @@ TEST_F(TogetherOnAGpu, OneLaunchHasTheStepsOfAll) {
   EXPECT_EQ(emulation.launches() - before, 1 + 2 + 3);
 }
 
-/* Runs of different lengths: what the shorter ones have, all together; what is left, in groups. */
+/* Runs of different lengths: the steps that all have are launched together, then those of the longer ones. */
 TEST_F(TogetherOnAGpu, LongerRunsContinueTogether) {
   std::vector<Member> members = members_of(cases[1], 4);
   const int64_t steps[] = {4, 8, 12, 12};

@@ -263,9 +263,12 @@ struct Company {
   std::vector<Spec> specs;
 };
 
+using Change = std::function<void(const Members &)>;
+
 std::vector<Company> companies() {
   std::vector<Company> all = {{"mixed", mixed()}};
   for (const size_t count : {1, 2, 3, 17}) {
+  Change change = nullptr; /* before the run */
     all.push_back({"alike, " + std::to_string(count), alike(count, {})});
     all.push_back({"with views and weights, " + std::to_string(count),
                    alike(count, with([](Spec &s) { s.view = s.weights = true, s.inputs = MISSING; }))});
@@ -301,6 +304,7 @@ void expect_same_bytes(const Company &company, const Tried &tried) {
     for (size_t k = 0; k < alone.size(); k++) {
       const std::vector<std::string> a = alone[k]->left(), b = together[k]->left();
       ASSERT_EQ(a.size(), b.size());
+    if (company.change) company.change(alone), company.change(together);
       for (size_t i = 0; i < a.size(); i++) EXPECT_TRUE(a[i] == b[i]) << "member " << k << ", buffer " << i;
       if (company.specs[k].bad_after && company.specs[k].steps > company.specs[k].bad_after) {
         EXPECT_EQ(together[k]->scalar(SCALAR_BAD_STEP), company.specs[k].bad_after + 1) << "member " << k;
@@ -329,6 +333,46 @@ TEST(RunTogether, LeavesTheSameBytesWhereAllThreadsShareAProgram) {
   Spec wide;
   wide.hidden = {600, 600}, wide.batch = 128, wide.steps = 2;
   for (const size_t count : {1, 3})
+/* Unbinds the targets and writes other y and w for each member, which the run must leave to it. */
+void forget_targets(const Members &members) {
+  for (size_t k = 0; k < members.size(); k++) {
+    const program &p = members[k]->program;
+    if (p.at.y == PLAN_NONE) continue;
+    OK(program_bind_buffer(&members[k]->program, p.at.source_y, DESCENT_DTYPE_F32, nullptr, 0, true));
+    for (const int buffer : {p.at.y, p.at.w}) {
+      const std::vector<float> values(static_cast<size_t>(p.plan->batch * p.plan->buffers[buffer].cols),
+                                      buffer == p.at.w ? 0.5F + static_cast<float>(k) : static_cast<float>(k % 2));
+      OK(program_write(&members[k]->program, buffer, 0, static_cast<int64_t>(values.size()), PLAN_F32, values.data()));
+    }
+    const double sum = 3.0 + static_cast<double>(k);
+    OK(program_write(&members[k]->program, p.at.scalars, SCALAR_WEIGHT_SUM, 1, PLAN_F64, &sum));
+  }
+}
+
+TEST(RunTogether, LeavesEachItsTargetsWhereNoneAreBound) {
+  const Spec evaluation = with([](Spec &s) { s.kind = EVALUATE, s.order = 0, s.steps = 2; });
+  const Spec prediction = with([](Spec &s) { s.kind = PREDICT, s.order = 0, s.steps = 2; });
+  const Spec values = with([](Spec &s) { s.loss = DESCENT_LOSS_MEAN_SQUARED_ERROR; }, evaluation);
+  const std::vector<Company> companies = {
+      {"evaluations", {evaluation, evaluation, evaluation}, forget_targets},
+      {"a prediction first", {prediction, evaluation}, forget_targets},
+      {"a prediction last", {evaluation, prediction}, forget_targets},
+      {"one target first", {evaluation, values}, forget_targets},
+      {"one target last", {values, evaluation}, forget_targets},
+  };
+  for (const Company &company : companies) expect_same_bytes(company, {"cpu", &backend_cpu, 1});
+}
+
+/* The shorter has a smaller batch than the steps of the longer that it does not have. */
+TEST(RunTogether, GathersIntoNoBufferThatIsTooSmall) {
+  Spec longer, shorter;
+  longer.order = shorter.order = 0, shorter.batch = 8, shorter.steps = 3;
+  const auto equal_first = [](const Members &members) {
+    for (size_t s = 0; s < 3; s++) members[0]->steps[s] = members[1]->steps[s];
+  };
+  expect_same_bytes({"batches of 64 and 8", {longer, shorter}, equal_first}, {"cpu", &backend_cpu, 1});
+}
+
     for (const int threads : {1, 2, 5}) expect_same_bytes({"wide", alike(count, wide)}, {"cpu", &backend_cpu, threads});
 }
 
@@ -399,6 +443,24 @@ TEST(RunTogether, GathersOnceForAllOfAGroup) {
       {},
       with([](Spec &s) { s.inputs = MISSING, s.weights = s.class_weights = s.view = true; }),
       with([](Spec &s) { s.inputs = BYTES, s.loss = DESCENT_LOSS_BINARY_CROSS_ENTROPY; }),
+TEST(RunTogether, GathersForEachWhereOtherNumbersOfRowsAreBound) {
+  for (const bool view : {false, true}) {
+    Spec spec;
+    spec.order = 0, spec.view = view;
+    const auto shorten = [=](const Members &m) {
+      if (view) {
+        OK(program_bind_buffer(&m[1]->program, m[1]->program.at.source_index, DESCENT_DTYPE_I64,
+                               sources()[0].view.data(), ROWS / 2 - 1, true));
+      } else {
+        OK(program_bind_buffer(&m[1]->program, m[1]->program.at.source_X, DESCENT_DTYPE_F32, sources()[0].X.data(),
+                               ROWS - 1, true));
+      }
+    };
+    EXPECT_EQ(rows_gathered(alike(2, spec), 1, nullptr), rows_of(spec)) << view;
+    EXPECT_EQ(rows_gathered(alike(2, spec), 1, shorten), 2 * rows_of(spec)) << view;
+  }
+}
+
       with([](Spec &s) { s.kind = EVALUATE, s.order = 0; }),
       with([](Spec &s) { s.kind = PREDICT; }),
       with([](Spec &s) { s.loss = DESCENT_LOSS_MEAN_SQUARED_ERROR; }),

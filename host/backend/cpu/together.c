@@ -14,7 +14,7 @@ enum {
 
 /* Where a program's gather writes. */
 struct rows {
-  float *X, *y, *w; /* y and w NULL where there are no targets */
+  float *X, *y, *w; /* y and w NULL where no targets are gathered */
 };
 
 struct member {
@@ -81,7 +81,9 @@ static struct member describe(const struct backend_job *job) {
   m.gather = shared_gather(job);
   if (!m.gather) return m;
   const struct plan_gather *o = &m.gather->gather;
-  m.rows = (struct rows){cpu_floats(program, o->X), cpu_floats(program, o->y), cpu_floats(program, o->w)};
+  m.rows.X = cpu_floats(program, o->X);
+  if (cpu_gather_has_targets(program, m.gather)) /* otherwise each program's y and w remain as they are */
+    m.rows.y = cpu_floats(program, o->y), m.rows.w = cpu_floats(program, o->w);
   m.key = rows_key(job, m.gather);
   return m;
 }
@@ -124,6 +126,7 @@ static void form_sets(const struct member *members, int count, struct member *so
 
 static void run_alone(const struct member *m) {
   const struct backend_job *job = m->job;
+/* The operations cannot fail: all steps were checked, and none exchanges gradients. */
   for (int64_t s = 0; s < job->n_steps; s++) {
     cpu_run_ops(job->program, job->range, &job->steps[s]);
     if (m->bad_step && *m->bad_step != 0) return;
@@ -142,15 +145,15 @@ static void point_at(const struct member *m, const struct rows *rows) {
   const struct plan_gather *o = &m->gather->gather;
   struct cpu_buffer *buffers = m->job->program->buffers;
   buffers[o->X].data = rows->X;
-  if (o->y != PLAN_NONE) buffers[o->y].data = rows->y, buffers[o->w].data = rows->w;
+  if (rows->y) buffers[o->y].data = rows->y, buffers[o->w].data = rows->w;
 }
 
 static double *weight_sum_of(const struct member *m) {
-  const struct plan_gather *o = &m->gather->gather;
-  return o->y == PLAN_NONE ? NULL : cpu_doubles(m->job->program, o->scalars) + SCALAR_WEIGHT_SUM;
+  return m->rows.y ? cpu_doubles(m->job->program, m->gather->gather.scalars) + SCALAR_WEIGHT_SUM : NULL;
 }
 
-/* Gathers the steps of the longest member from `first` on, one into each running member's buffers. */
+/* Gathers the steps of the longest member from `first` on, one into each running member's buffers. A member gathers only
+ * steps that it has: others may have more rows than its buffers. */
 static struct block gather_block(const struct group *g, int64_t first) {
   const struct member *longest = &g->members[0];
   struct block block = {.first = first};
@@ -158,8 +161,8 @@ static struct block gather_block(const struct group *g, int64_t first) {
   int64_t bytes = 0;
   for (int i = 0; i < g->count && block.count < MOST_SLOTS && first + block.count < longest->job->n_steps; i++) {
     struct member *m = &g->members[i];
-    if (m->last >= 0) continue;
-    const struct plan_step *step = &longest->job->steps[first + block.count];
+    if (m->last >= 0 || first + block.count >= m->job->n_steps) continue;
+    const struct plan_step *step = &m->job->steps[first + block.count];
     bytes += step->rows * row_bytes;
     if (block.count > 0 && bytes > SLOT_BYTES) break;
     cpu_gather(m->job->program, m->gather, step);

@@ -2,9 +2,14 @@
  * same rows gather them once, and only those. */
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
+#include <condition_variable>
 #include <functional>
 #include <limits>
+#include <map>
+#include <mutex>
+#include <thread>
 
 #include "training.h"
 
@@ -258,17 +263,17 @@ std::vector<Spec> alike(size_t count, const Spec &spec) {
   return specs;
 }
 
+using Change = std::function<void(const Members &)>;
+
 struct Company {
   std::string name;
   std::vector<Spec> specs;
+  Change change = nullptr; /* before the run */
 };
-
-using Change = std::function<void(const Members &)>;
 
 std::vector<Company> companies() {
   std::vector<Company> all = {{"mixed", mixed()}};
   for (const size_t count : {1, 2, 3, 17}) {
-  Change change = nullptr; /* before the run */
     all.push_back({"alike, " + std::to_string(count), alike(count, {})});
     all.push_back({"with views and weights, " + std::to_string(count),
                    alike(count, with([](Spec &s) { s.view = s.weights = true, s.inputs = MISSING; }))});
@@ -299,12 +304,12 @@ void expect_same_bytes(const Company &company, const Tried &tried) {
   {
     const Members alone = make_members(company.specs, sources(), &device);
     const Members together = make_members(company.specs, sources(), &device);
+    if (company.change) company.change(alone), company.change(together);
     run_in_turn(alone);
     run_together(together);
     for (size_t k = 0; k < alone.size(); k++) {
       const std::vector<std::string> a = alone[k]->left(), b = together[k]->left();
       ASSERT_EQ(a.size(), b.size());
-    if (company.change) company.change(alone), company.change(together);
       for (size_t i = 0; i < a.size(); i++) EXPECT_TRUE(a[i] == b[i]) << "member " << k << ", buffer " << i;
       if (company.specs[k].bad_after && company.specs[k].steps > company.specs[k].bad_after) {
         EXPECT_EQ(together[k]->scalar(SCALAR_BAD_STEP), company.specs[k].bad_after + 1) << "member " << k;
@@ -328,11 +333,6 @@ TEST(RunTogether, RunsInTurnWhereTheBackendHasNothingElse) {
   }
 }
 
-/* Products that all threads share: with two threads, the third of three runs on both. */
-TEST(RunTogether, LeavesTheSameBytesWhereAllThreadsShareAProgram) {
-  Spec wide;
-  wide.hidden = {600, 600}, wide.batch = 128, wide.steps = 2;
-  for (const size_t count : {1, 3})
 /* Unbinds the targets and writes other y and w for each member, which the run must leave to it. */
 void forget_targets(const Members &members) {
   for (size_t k = 0; k < members.size(); k++) {
@@ -373,6 +373,11 @@ TEST(RunTogether, GathersIntoNoBufferThatIsTooSmall) {
   expect_same_bytes({"batches of 64 and 8", {longer, shorter}, equal_first}, {"cpu", &backend_cpu, 1});
 }
 
+/* Products that all threads share: with two threads, the third of three runs on both. */
+TEST(RunTogether, LeavesTheSameBytesWhereAllThreadsShareAProgram) {
+  Spec wide;
+  wide.hidden = {600, 600}, wide.batch = 128, wide.steps = 2;
+  for (const size_t count : {1, 3})
     for (const int threads : {1, 2, 5}) expect_same_bytes({"wide", alike(count, wide)}, {"cpu", &backend_cpu, threads});
 }
 
@@ -438,11 +443,6 @@ int64_t rows_of(const Spec &spec) {
   return rows;
 }
 
-TEST(RunTogether, GathersOnceForAllOfAGroup) {
-  const Spec specs[] = {
-      {},
-      with([](Spec &s) { s.inputs = MISSING, s.weights = s.class_weights = s.view = true; }),
-      with([](Spec &s) { s.inputs = BYTES, s.loss = DESCENT_LOSS_BINARY_CROSS_ENTROPY; }),
 TEST(RunTogether, GathersForEachWhereOtherNumbersOfRowsAreBound) {
   for (const bool view : {false, true}) {
     Spec spec;
@@ -461,6 +461,11 @@ TEST(RunTogether, GathersForEachWhereOtherNumbersOfRowsAreBound) {
   }
 }
 
+TEST(RunTogether, GathersOnceForAllOfAGroup) {
+  const Spec specs[] = {
+      {},
+      with([](Spec &s) { s.inputs = MISSING, s.weights = s.class_weights = s.view = true; }),
+      with([](Spec &s) { s.inputs = BYTES, s.loss = DESCENT_LOSS_BINARY_CROSS_ENTROPY; }),
       with([](Spec &s) { s.kind = EVALUATE, s.order = 0; }),
       with([](Spec &s) { s.kind = PREDICT; }),
       with([](Spec &s) { s.loss = DESCENT_LOSS_MEAN_SQUARED_ERROR; }),
@@ -547,6 +552,69 @@ TEST(RunTogether, GathersForEachWhereAnythingThatTheRowsDependOnDiffers) {
     }
   };
   EXPECT_EQ(rows_gathered(alike(2, bytes), 1, as_floats), 2 * rows_of(bytes));
+}
+
+/* ---- which thread runs what -------------------------------------------------------------------------------------- */
+
+/* Where each thread begins: the buffer of the inputs that it gathers first. */
+struct Beginnings {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::map<std::thread::id, const float *> first;
+  size_t expected;                                /* threads, for which each waits */
+  std::chrono::steady_clock::time_point deadline; /* at which it waits no longer */
+};
+Beginnings *beginnings;
+
+void note_impute(const float *x, const float *fill, const float *shift, const float *scale, float *out, int64_t n) {
+  {
+    std::unique_lock<std::mutex> lock(beginnings->mutex);
+    beginnings->first.emplace(std::this_thread::get_id(), out);
+    beginnings->changed.notify_all();
+    beginnings->changed.wait_until(lock, beginnings->deadline,
+                                   [] { return beginnings->first.size() >= beginnings->expected; });
+  }
+  counted_table->impute(x, fill, shift, scale, out, n);
+}
+
+/* The members with which the threads begin, ascending. Threads wait for `expected` of them, at most so long. */
+std::vector<size_t> begin_with(const std::vector<Spec> &specs, int threads, size_t expected,
+                               std::chrono::milliseconds limit) {
+  const Device device = open_device("cpu", threads);
+  counted_table = device->device->kernels;
+  kernels noting = *counted_table;
+  noting.impute = note_impute;
+  device->device->kernels = &noting;
+  const Members members = make_members(specs, sources(), device.get());
+  Beginnings noted;
+  noted.expected = expected;
+  noted.deadline = std::chrono::steady_clock::now() + limit;
+  beginnings = &noted;
+  run_together(members);
+  std::vector<size_t> found;
+  for (const auto &[thread, out] : noted.first)
+    for (size_t k = 0; k < members.size(); k++)
+      if (members[k]->program.compiled->buffers[members[k]->program.at.X].data == out) found.push_back(k);
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+constexpr std::chrono::milliseconds SHORT{300}, LONG{30000};
+
+/* 16 threads, which are more than the cores of many machines. Products of {700, 700} at batch 128 have four tiles, so
+ * two members in turn are quicker than side by side, and five are not; those of {300, 300} at batch 64 have two. */
+TEST(RunTogether, SharesProgramsBetweenAllThreadsOnlyWhereThatIsQuicker) {
+  Spec wide, narrow;
+  wide.hidden = {700, 700}, wide.batch = 128, wide.steps = 1;
+  narrow.hidden = {300, 300}, narrow.steps = 1;
+  EXPECT_EQ(begin_with(alike(2, wide), 16, 2, SHORT).size(), 1U) << "both on all threads, gathered by the caller";
+  EXPECT_EQ(begin_with(alike(5, wide), 16, 5, LONG).size(), 5U);
+  EXPECT_EQ(begin_with(alike(2, narrow), 16, 2, LONG).size(), 2U);
+  std::vector<Spec> mixed = alike(40, {}); /* the wide one takes longer than all others */
+  mixed[7] = wide;
+  EXPECT_EQ(begin_with(mixed, 16, 16, LONG).size(), 16U);
+  for (const std::vector<Spec> &specs : {alike(2, wide), alike(5, wide), alike(2, narrow), mixed})
+    expect_same_bytes({"on 16 threads", specs}, {"cpu", &backend_cpu, 16});
 }
 
 }  // namespace

@@ -38,10 +38,9 @@ struct backend_program {
 
 /* Fixed sizes of work; results depend on them, so they may not depend on the number of threads. */
 enum {
-  CPU_PIECE = 8192,           /* floats of the flat buffers per tile */
-  CPU_ROWS = 256,             /* rows per tile of row-wise ops */
-  CPU_SMALL = 16384,          /* element-wise work below this many values stays on the calling thread */
-  CPU_WIDE_FLOPS = 100000000, /* a step's products from which all threads are worth sharing it between */
+  CPU_PIECE = 8192,  /* floats of the flat buffers per tile */
+  CPU_ROWS = 256,    /* rows per tile of row-wise ops */
+  CPU_SMALL = 16384, /* element-wise work below this many values stays on the calling thread */
 };
 
 static inline float *cpu_floats(const struct backend_program *program, int buffer) {
@@ -102,9 +101,9 @@ descent_status cpu_run_together(struct backend_device *device, const struct back
 
 /* ERROR_ARGUMENT unless the step's rows are bound. */
 descent_status cpu_gather_check(const struct backend_program *program, const struct plan_op *op,
+                                const struct plan_step *step);
 /* Whether the gather writes y, w and their sum: it has them, and targets are bound. */
 bool cpu_gather_has_targets(const struct backend_program *program, const struct plan_op *op);
-                                const struct plan_step *step);
 /* Whether both gathers read the same sources in the same way, so that equal steps give the same X, y, w and sum. */
 bool cpu_gather_same(const struct backend_program *a, const struct plan_op *op_a, const struct backend_program *b,
                      const struct plan_op *op_b);
@@ -113,6 +112,9 @@ bool cpu_gather_same_step(const struct plan_op *op, const struct plan_step *a, c
 
 /* Only the matrix product of a dense op, tiled as in the op itself. False for an op that has none. */
 bool cpu_dense_product(struct backend_program *program, const struct plan_op *op, int64_t rows);
+
+/* Tiles of the op's product in a step of so many rows, which threads can share, and its flops; 0 for an op without one. */
+int64_t cpu_dense_tiles(const struct plan_op *op, int64_t rows, double *flops);
 
 /* Partial sums that a plan's gathers need. */
 int64_t cpu_gather_slots(const struct plan *plan);

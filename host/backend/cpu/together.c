@@ -22,9 +22,9 @@ struct member {
   const struct plan_op *gather; /* the first operation; NULL where the range has no gather to share */
   const double *bad_step;       /* or NULL */
   uint64_t key;                 /* equal where the rows are */
-  double work;                  /* of all steps */
+  double alone;                 /* flops of all steps, for one thread */
+  double shared;                /* the same, for the busiest of all threads that share every product */
   int set;                      /* of members that read the same rows; the number of its longest one */
-  bool wide;                    /* its products are worth sharing between threads */
   struct rows rows;             /* its buffers */
   int64_t last;                 /* its last step in a group's block, or -1 while it has more */
 };
@@ -38,18 +38,22 @@ struct group {
 
 /* ---- the work of a job ------------------------------------------------------------------------------------------- */
 
-/* Flops of the products of one step of so many rows. */
-static double step_flops(const struct backend_job *job, int64_t rows) {
-  double flops = 0;
+/* What sharing a product costs, in flops of one thread. At batch 64 a second thread did not make a step of 784-128-64-10
+ * faster (bench/results/members.md): it takes half of the 29e6 flops, in five products, so sharing each costs a fifth of
+ * that half. */
+static const double SHARING_FLOPS = 3e6;
+
+/* The flops of the member's products, each step of as many rows as the first. */
+static void count_flops(struct member *m, int threads) {
+  const struct backend_job *job = m->job;
   for (int i = job->range.first; i < job->range.first + job->range.count; i++) {
-    const struct plan_op *op = &job->program->plan->ops[i];
-    int64_t weights = 0;
-    if (op->kind == OP_DENSE_FORWARD) weights = op->forward.n_in * op->forward.n_out;
-    if (op->kind == OP_DENSE_BACKWARD_WEIGHTS) weights = op->weights.n_in * op->weights.n_out;
-    if (op->kind == OP_DENSE_BACKWARD_INPUT) weights = op->input.n_in * op->input.n_out;
-    flops += 2.0 * (double)rows * (double)weights;
+    double flops;
+    const int64_t tiles = cpu_dense_tiles(&job->program->plan->ops[i], job->steps[0].rows, &flops);
+    m->alone += flops;
+    m->shared += tiles < 2 ? flops : flops * (double)cpu_tiles(tiles, threads) / (double)tiles + SHARING_FLOPS;
   }
-  return flops;
+  m->alone *= (double)job->n_steps;
+  m->shared *= (double)job->n_steps;
 }
 
 /* ---- who reads the same rows ------------------------------------------------------------------------------------- */
@@ -71,13 +75,11 @@ static uint64_t rows_key(const struct backend_job *job, const struct plan_op *ga
   return (uint64_t)(uintptr_t)job->program->buffers[gather->gather.source_X].data ^ order ^ (uint64_t)step->first_row;
 }
 
-static struct member describe(const struct backend_job *job) {
+static struct member describe(const struct backend_job *job, int threads) {
   struct backend_program *program = job->program;
   struct member m = {.job = job, .set = -1, .last = -1};
   m.bad_step = cpu_bad_step_flag(program, job->range);
-  const double flops = step_flops(job, job->steps[0].rows);
-  m.work = flops * (double)job->n_steps;
-  m.wide = flops >= CPU_WIDE_FLOPS;
+  count_flops(&m, threads);
   m.gather = shared_gather(job);
   if (!m.gather) return m;
   const struct plan_gather *o = &m.gather->gather;
@@ -124,9 +126,9 @@ static void form_sets(const struct member *members, int count, struct member *so
 
 /* ---- a group on one thread --------------------------------------------------------------------------------------- */
 
+/* The operations cannot fail: all steps were checked, and none exchanges gradients. */
 static void run_alone(const struct member *m) {
   const struct backend_job *job = m->job;
-/* The operations cannot fail: all steps were checked, and none exchanges gradients. */
   for (int64_t s = 0; s < job->n_steps; s++) {
     cpu_run_ops(job->program, job->range, &job->steps[s]);
     if (m->bad_step && *m->bad_step != 0) return;
@@ -239,7 +241,7 @@ static int cut_set(struct member *members, int count, int threads, struct group 
   for (int i = 0, first = 0, end; i < parts; i++, first = end) {
     end = (i + 1) * count / parts;
     groups[i] = (struct group){.members = members + first, .count = end - first};
-    for (int j = first; j < end; j++) groups[i].work += members[j].work;
+    for (int j = first; j < end; j++) groups[i].work += members[j].alone;
   }
   return parts;
 }
@@ -257,31 +259,66 @@ static void deal(struct group *groups, int count, int threads, struct group *dea
     for (int i = thread; i < count; i += threads) dealt[n++] = groups[i];
 }
 
-/* How many of the last wide members all threads run in turn: those that are left when each thread has had as many as the
- * others, if they are at most half as many as the threads, which is then faster than one thread for each if all threads
- * are at least half as fast as they are many. */
-static int run_in_turn(int wide, int threads) {
-  const int left = wide % threads;
-  return 2 * left <= threads ? left : 0;
+/* ---- members for all threads in turn ----------------------------------------------------------------------------- */
+
+static bool gains_by_sharing(const struct member *m) { return m->shared < m->alone; }
+
+/* Flops until all have ended, if the first `turns` members that gain by it are shared by all threads in turn, and each of
+ * the others has one thread. Members by falling work. The others take at least as long as all of them evenly spread, and
+ * as the k T + 1 heaviest of them, of which one of T threads has k + 1. */
+static double flops_until_end(const struct member *members, int n, int turns, int threads) {
+  double in_turn = 0, total = 0, longest = 0;
+  int others = 0;
+  for (int i = 0; i < n; i++) {
+    if (turns > 0 && gains_by_sharing(&members[i])) {
+      in_turn += members[i].shared;
+      turns--;
+      continue;
+    }
+    total += members[i].alone;
+    const double heaviest = (double)(others++ / threads + 1) * members[i].alone;
+    if (heaviest > longest) longest = heaviest;
+  }
+  return in_turn + (longest > total / threads ? longest : total / threads);
 }
 
-/* The members that have steps, those for all threads in turn at the end, whose number is *turns. */
-static int choose(const struct backend_job *jobs, int64_t count, int threads, struct member *members, int *turns) {
-  int n = 0, wide = 0, alone = 0;
-  struct member turn[BACKEND_MOST_JOBS];
-  for (int64_t i = 0; i < count; i++) {
-    if (jobs[i].n_steps == 0) continue;
-    members[n] = describe(&jobs[i]);
-    wide += members[n++].wide;
+/* How many members all threads take in turn. */
+static int count_turns(const struct member *members, int n, int threads) {
+  int gaining = 0, best = 0;
+  double least = flops_until_end(members, n, 0, threads);
+  for (int i = 0; i < n; i++) gaining += gains_by_sharing(&members[i]);
+  for (int turns = 1; turns <= gaining; turns++) {
+    const double flops = flops_until_end(members, n, turns, threads);
+    if (flops < least) least = flops, best = turns;
   }
-  *turns = 0;
-  for (int i = 0, left = run_in_turn(wide, threads), before = wide - left; i < n; i++)
-    if (members[i].wide && before-- <= 0)
-      turn[(*turns)++] = members[i];
+  return best;
+}
+
+static void sort_by_work(struct member *members, int count) {
+  for (int i = 1; i < count; i++) {
+    const struct member m = members[i];
+    int at = i;
+    for (; at > 0 && members[at - 1].alone < m.alone; at--) members[at] = members[at - 1];
+    members[at] = m;
+  }
+}
+
+/* The members that have steps. Returns how many have one thread each; behind them are those for all threads in turn,
+ * whose number is *turns. */
+static int choose(const struct backend_job *jobs, int64_t count, int threads, struct member *members, int *turns) {
+  int n = 0, beside = 0, behind = 0;
+  struct member turn[BACKEND_MOST_JOBS];
+  for (int64_t i = 0; i < count; i++)
+    if (jobs[i].n_steps > 0) members[n++] = describe(&jobs[i], threads);
+  sort_by_work(members, n);
+  *turns = count_turns(members, n, threads);
+  for (int i = 0; i < n; i++)
+    if (behind < *turns && gains_by_sharing(&members[i]))
+      turn[behind++] = members[i];
     else
-      members[alone++] = members[i];
-  memcpy(members + alone, turn, (size_t)*turns * sizeof *turn);
-  return alone;
+      members[beside++] = members[i];
+  memcpy(members + beside, turn, (size_t)behind * sizeof *turn);
+  return beside;
 }
 
 descent_status cpu_run_together(struct backend_device *device, const struct backend_job *jobs, int64_t count) {

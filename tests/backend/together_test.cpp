@@ -617,4 +617,12 @@ TEST(RunTogether, SharesProgramsBetweenAllThreadsOnlyWhereThatIsQuicker) {
     expect_same_bytes({"on 16 threads", specs}, {"cpu", &backend_cpu, 16});
 }
 
+/* Members of other orders, so that each is a group, from light to heavy. */
+TEST(RunTogether, BeginsWithTheHeaviestOnEveryThread) {
+  std::vector<Spec> specs(5);
+  for (size_t k = 0; k < specs.size(); k++) specs[k].order = 1 + k, specs[k].steps = 1 + static_cast<int64_t>(k);
+  EXPECT_EQ(begin_with(specs, 2, 2, LONG), (std::vector<size_t>{3, 4}));
+  EXPECT_EQ(begin_with(specs, 3, 3, LONG), (std::vector<size_t>{2, 3, 4}));
+}
+
 }  // namespace

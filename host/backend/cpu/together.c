@@ -246,17 +246,20 @@ static int cut_set(struct member *members, int count, int threads, struct group 
   return parts;
 }
 
-/* Heaviest first within the tiles that the pool deals to each thread. */
-static void deal(struct group *groups, int count, int threads, struct group *dealt) {
+/* Heaviest first: the heaviest groups begin the ranges of tiles that the pool's threads start with. */
+static void deal(const struct pool *pool, struct group *groups, int count, struct group *dealt) {
   for (int i = 1; i < count; i++) {
     const struct group g = groups[i];
     int at = i;
     for (; at > 0 && groups[at - 1].work < g.work; at--) groups[at] = groups[at - 1];
     groups[at] = g;
   }
-  int n = 0;
-  for (int thread = 0; thread < threads; thread++)
-    for (int i = thread; i < count; i += threads) dealt[n++] = groups[i];
+  const int threads = pool_threads(pool);
+  for (int n = 0, depth = 0; n < count; depth++)
+    for (int i = 0; i < threads; i++) {
+      const int64_t tile = pool_range_begin(pool, count, i) + depth;
+      if (tile < pool_range_begin(pool, count, i + 1)) dealt[tile] = groups[n++];
+    }
 }
 
 /* ---- members for all threads in turn ----------------------------------------------------------------------------- */
@@ -338,7 +341,7 @@ descent_status cpu_run_together(struct backend_device *device, const struct back
     for (end = i + 1; end < n && sorted[end].set == sorted[i].set; end++) continue;
     n_groups += cut_set(sorted + i, end - i, threads, groups + n_groups);
   }
-  deal(groups, n_groups, threads, dealt);
+  deal(device->pool, groups, n_groups, dealt);
   pool_run(device->pool, run_group, dealt, n_groups);
   for (int i = n; i < n + turns; i++) run_alone(&members[i]);
   return DESCENT_OK;

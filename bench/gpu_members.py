@@ -45,7 +45,7 @@ def job_of(machine, name, what, precision, seconds, most=None, environment=None)
     shape = shape_of(name, machine)
     members = min(most or shape["members"], shape["members"])
     widths = ",".join(map(str, (shape["inputs"], *shape["hidden"], shape["outputs"])))
-    return machine.ours(f"members {what}, {many_of(name, members)}, {precision}", "gpu_members_time", [
+    return machine.ours(f"members {what}, {many_of(name, members)}, {precision}", "members_time", [
         "cuda", widths, str(shape["batch"]), precision, str(members), str(shape["source_batches"]), str(seconds)],
                         seconds=30, accept=accept, environment=environment or {})
 

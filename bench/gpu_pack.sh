@@ -11,7 +11,7 @@ set -euo pipefail
 [ $# -ge 2 ] && [ $# -le 3 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 build=$1 file=$2 glibc=${3:-2.35} root=$(cd "$(dirname "$0")/.." && pwd)
 fail() { echo "gpu_pack: $1" >&2; exit 1; }
-programs=(descent gpu_members_time)
+programs=(descent members_time)
 for name in conformance trajectory cuda_module resume notes pytorch divergence evaluate verify train differentiate \
   own_loss predictor trainer_state shared_device fit_source; do
   programs+=("${name}_test")

@@ -3,9 +3,9 @@
 
 Each runs in a separate process and all are measured in turn (A B C, A B C, ...), so a drift of the machine's speed affects
 all; quote medians over the rounds, and the median of the ratios round by round, of the time and, where the machine has
-other load, of the processors' time. All train the same networks with Adam on
-the same number of random rows in memory, in an order that the members share. Descent is called from C (members_time.c):
-descent_fit for one member after another, and descent_fit_members; both must give the same networks. PyTorch computes the
+other load, of the processors' time. All train the same networks with Adam on the same number of random rows in memory, in
+an order that the members share. Descent is called from C (members_time.c): epochs of one network alone, which is what a
+step of each costs in turn, and of all together; both must give the same networks. PyTorch computes the
 gradients of all members with torch.func.vmap over grad, of stacked parameters, and updates them in one fused Adam, as it
 is and compiled by torch.compile. --torch names the Python interpreter that has PyTorch.
 
@@ -22,10 +22,10 @@ import tempfile
 import time
 
 WORKLOADS = {
-    # name: inputs, hidden, classes, members, batch, steps of an epoch, epochs
-    "notes": (30, "16,8", 2, 64, 64, 100, 10),
-    "notes-short": (30, "16,8", 2, 64, 64, 9, 100),  # an epoch's end and its statistics come after every ninth step
-    "mnist": (784, "128,64", 10, 8, 64, 100, 2),
+    # name: inputs, hidden, classes, members, batch, steps of an epoch
+    "notes": (30, "16,8", 2, 64, 64, 100),
+    "notes-short": (30, "16,8", 2, 64, 64, 9),  # an epoch's end and its statistics come after every ninth step
+    "mnist": (784, "128,64", 10, 8, 64, 100),
 }
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -37,7 +37,7 @@ def serve_torch(arguments):
     import torch
     from torch.func import functional_call, grad, stack_module_state, vmap
 
-    inputs, hidden, classes, members, batch, steps, _ = WORKLOADS[arguments.workload]
+    inputs, hidden, classes, members, batch, steps = WORKLOADS[arguments.workload]
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(1)
     widths = [inputs, *map(int, hidden.split(",")), 1 if classes == 2 else classes]
@@ -113,24 +113,34 @@ def open_torch(name, compiled, arguments):
     return process if process.stdout.readline() == "ready\n" else None
 
 
+def run_descent(program, name, arguments):
+    """Of a step of all members, in turn and together: its seconds and those of the processors."""
+    inputs, hidden, classes, members, batch, steps = WORKLOADS[name]
+    widths = f"{inputs},{hidden},{1 if classes == 2 else classes}"
+    command = [program, "cpu", widths, batch, "fp32", members, steps, arguments.seconds, arguments.threads,
+               "sigmoid" if classes == 2 else "relu", "shared"]
+    found = json.loads(subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True).stdout)
+    if not found["same"]:
+        sys.exit(f"{name}: members trained together are not those trained alone")
+    return {"turn": {"seconds": members * found["alone_seconds"], "cpu": members * found["alone_cpu_seconds"]},
+            "together": {"seconds": found["together_seconds"], "cpu": found["together_cpu_seconds"]}}
+
+
 def measure(name, program, arguments):
-    inputs, hidden, classes, members, batch, steps, epochs = WORKLOADS[name]
-    descent = open_process([program, str(arguments.threads), str(inputs), hidden, str(classes), str(members), str(batch),
-                            str(steps), str(epochs)])
+    inputs, hidden, classes, members, batch, _ = WORKLOADS[name]
     torch = {"vmap": open_torch(name, False, arguments), "compiled vmap": open_torch(name, True, arguments)} \
         if arguments.torch else {}
     torch = {peer: process for peer, process in torch.items() if process}
     times = {kind: {peer: [] for peer in ["turn", "together", *torch]} for kind in ("seconds", "cpu")}
     for _ in range(arguments.rounds):
-        answers = {way: ask(descent, way) for way in ("turn", "together")}
-        if answers["turn"]["digest"] != answers["together"]["digest"]:
-            sys.exit(f"{name}: members trained together are not those trained in turn")
-        trained = {way: steps * epochs for way in answers} | {peer: arguments.torch_steps for peer in torch}
-        answers |= {peer: ask(process, arguments.torch_steps) for peer, process in torch.items()}
+        answers = run_descent(program, name, arguments)
+        for peer, process in torch.items():
+            found = ask(process, arguments.torch_steps)
+            answers[peer] = {kind: found[kind] / arguments.torch_steps for kind in times}
         for kind, peers in times.items():
             for peer, values in peers.items():
-                values.append(1e6 * answers[peer][kind] / (members * trained[peer]))
-    for process in [descent, *torch.values()]:
+                values.append(1e6 * answers[peer][kind] / members)
+    for process in torch.values():
         process.stdin.close()
         process.wait()
     return {"workload": name, "network": f"{inputs}-{hidden.replace(',', '-')}-{1 if classes == 2 else classes}",
@@ -167,6 +177,7 @@ def main():
     parser.add_argument("--library", dest="shared", default="build/lib/libdescent.so")
     parser.add_argument("--workloads", default=",".join(WORKLOADS), help="some of them, by name")
     parser.add_argument("--torch", help="a Python interpreter that has PyTorch; without it, Descent only")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each of Descent's two ways in each round")
     parser.add_argument("--torch-steps", type=int, default=40, help="of PyTorch in each round")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=11)

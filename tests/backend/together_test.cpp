@@ -2,9 +2,14 @@
  * same rows gather them once, and only those. */
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
+#include <condition_variable>
 #include <functional>
 #include <limits>
+#include <map>
+#include <mutex>
+#include <thread>
 
 #include "training.h"
 
@@ -258,9 +263,12 @@ std::vector<Spec> alike(size_t count, const Spec &spec) {
   return specs;
 }
 
+using Change = std::function<void(const Members &)>;
+
 struct Company {
   std::string name;
   std::vector<Spec> specs;
+  Change change = nullptr; /* before the run */
 };
 
 std::vector<Company> companies() {
@@ -296,6 +304,7 @@ void expect_same_bytes(const Company &company, const Tried &tried) {
   {
     const Members alone = make_members(company.specs, sources(), &device);
     const Members together = make_members(company.specs, sources(), &device);
+    if (company.change) company.change(alone), company.change(together);
     run_in_turn(alone);
     run_together(together);
     for (size_t k = 0; k < alone.size(); k++) {
@@ -322,6 +331,46 @@ TEST(RunTogether, RunsInTurnWhereTheBackendHasNothingElse) {
     expect_same_bytes(company, {"reference", &backend_reference, 1});
     expect_same_bytes(company, {"cuda", cuda_module_table(), 1});
   }
+}
+
+/* Unbinds the targets and writes other y and w for each member, which the run must leave to it. */
+void forget_targets(const Members &members) {
+  for (size_t k = 0; k < members.size(); k++) {
+    const program &p = members[k]->program;
+    if (p.at.y == PLAN_NONE) continue;
+    OK(program_bind_buffer(&members[k]->program, p.at.source_y, DESCENT_DTYPE_F32, nullptr, 0, true));
+    for (const int buffer : {p.at.y, p.at.w}) {
+      const std::vector<float> values(static_cast<size_t>(p.plan->batch * p.plan->buffers[buffer].cols),
+                                      buffer == p.at.w ? 0.5F + static_cast<float>(k) : static_cast<float>(k % 2));
+      OK(program_write(&members[k]->program, buffer, 0, static_cast<int64_t>(values.size()), PLAN_F32, values.data()));
+    }
+    const double sum = 3.0 + static_cast<double>(k);
+    OK(program_write(&members[k]->program, p.at.scalars, SCALAR_WEIGHT_SUM, 1, PLAN_F64, &sum));
+  }
+}
+
+TEST(RunTogether, LeavesEachItsTargetsWhereNoneAreBound) {
+  const Spec evaluation = with([](Spec &s) { s.kind = EVALUATE, s.order = 0, s.steps = 2; });
+  const Spec prediction = with([](Spec &s) { s.kind = PREDICT, s.order = 0, s.steps = 2; });
+  const Spec values = with([](Spec &s) { s.loss = DESCENT_LOSS_MEAN_SQUARED_ERROR; }, evaluation);
+  const std::vector<Company> companies = {
+      {"evaluations", {evaluation, evaluation, evaluation}, forget_targets},
+      {"a prediction first", {prediction, evaluation}, forget_targets},
+      {"a prediction last", {evaluation, prediction}, forget_targets},
+      {"one target first", {evaluation, values}, forget_targets},
+      {"one target last", {values, evaluation}, forget_targets},
+  };
+  for (const Company &company : companies) expect_same_bytes(company, {"cpu", &backend_cpu, 1});
+}
+
+/* The shorter has a smaller batch than the steps of the longer that it does not have. */
+TEST(RunTogether, GathersIntoNoBufferThatIsTooSmall) {
+  Spec longer, shorter;
+  longer.order = shorter.order = 0, shorter.batch = 8, shorter.steps = 3;
+  const auto equal_first = [](const Members &members) {
+    for (size_t s = 0; s < 3; s++) members[0]->steps[s] = members[1]->steps[s];
+  };
+  expect_same_bytes({"batches of 64 and 8", {longer, shorter}, equal_first}, {"cpu", &backend_cpu, 1});
 }
 
 /* Products that all threads share: with two threads, the third of three runs on both. */
@@ -392,6 +441,24 @@ int64_t rows_of(const Spec &spec) {
   int64_t rows = 0;
   for (int64_t s = 0; s < spec.steps; s++) rows += s % 3 == 2 ? spec.batch / 2 + 1 : spec.batch;
   return rows;
+}
+
+TEST(RunTogether, GathersForEachWhereOtherNumbersOfRowsAreBound) {
+  for (const bool view : {false, true}) {
+    Spec spec;
+    spec.order = 0, spec.view = view;
+    const auto shorten = [=](const Members &m) {
+      if (view) {
+        OK(program_bind_buffer(&m[1]->program, m[1]->program.at.source_index, DESCENT_DTYPE_I64,
+                               sources()[0].view.data(), ROWS / 2 - 1, true));
+      } else {
+        OK(program_bind_buffer(&m[1]->program, m[1]->program.at.source_X, DESCENT_DTYPE_F32, sources()[0].X.data(),
+                               ROWS - 1, true));
+      }
+    };
+    EXPECT_EQ(rows_gathered(alike(2, spec), 1, nullptr), rows_of(spec)) << view;
+    EXPECT_EQ(rows_gathered(alike(2, spec), 1, shorten), 2 * rows_of(spec)) << view;
+  }
 }
 
 TEST(RunTogether, GathersOnceForAllOfAGroup) {
@@ -490,6 +557,77 @@ TEST(RunTogether, GathersForEachWhereAnythingThatTheRowsDependOnDiffers) {
     }
   };
   EXPECT_EQ(rows_gathered(alike(2, bytes), 1, as_floats), 2 * rows_of(bytes));
+}
+
+/* ---- which thread runs what -------------------------------------------------------------------------------------- */
+
+/* Where each thread begins: the buffer of the inputs that it gathers first. */
+struct Beginnings {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::map<std::thread::id, const float *> first;
+  size_t expected;                                /* threads, for which each waits */
+  std::chrono::steady_clock::time_point deadline; /* at which it waits no longer */
+};
+Beginnings *beginnings;
+
+void note_impute(const float *x, const float *fill, const float *shift, const float *scale, float *out, int64_t n) {
+  {
+    std::unique_lock<std::mutex> lock(beginnings->mutex);
+    beginnings->first.emplace(std::this_thread::get_id(), out);
+    beginnings->changed.notify_all();
+    beginnings->changed.wait_until(lock, beginnings->deadline,
+                                   [] { return beginnings->first.size() >= beginnings->expected; });
+  }
+  counted_table->impute(x, fill, shift, scale, out, n);
+}
+
+/* The members with which the threads begin, ascending. Threads wait for `expected` of them, at most so long. */
+std::vector<size_t> begin_with(const std::vector<Spec> &specs, int threads, size_t expected,
+                               std::chrono::milliseconds limit) {
+  const Device device = open_device("cpu", threads);
+  counted_table = device->device->kernels;
+  kernels noting = *counted_table;
+  noting.impute = note_impute;
+  device->device->kernels = &noting;
+  const Members members = make_members(specs, sources(), device.get());
+  Beginnings noted;
+  noted.expected = expected;
+  noted.deadline = std::chrono::steady_clock::now() + limit;
+  beginnings = &noted;
+  run_together(members);
+  std::vector<size_t> found;
+  for (const auto &[thread, out] : noted.first)
+    for (size_t k = 0; k < members.size(); k++)
+      if (members[k]->program.compiled->buffers[members[k]->program.at.X].data == out) found.push_back(k);
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+constexpr std::chrono::milliseconds SHORT{300}, LONG{30000};
+
+/* 16 threads, which are more than the cores of many machines. Products of {700, 700} at batch 128 have four tiles, so
+ * two members in turn are quicker than side by side, and five are not; those of {300, 300} at batch 64 have two. */
+TEST(RunTogether, SharesProgramsBetweenAllThreadsOnlyWhereThatIsQuicker) {
+  Spec wide, narrow;
+  wide.hidden = {700, 700}, wide.batch = 128, wide.steps = 1;
+  narrow.hidden = {300, 300}, narrow.steps = 1;
+  EXPECT_EQ(begin_with(alike(2, wide), 16, 2, SHORT).size(), 1U) << "both on all threads, gathered by the caller";
+  EXPECT_EQ(begin_with(alike(5, wide), 16, 5, LONG).size(), 5U);
+  EXPECT_EQ(begin_with(alike(2, narrow), 16, 2, LONG).size(), 2U);
+  std::vector<Spec> mixed = alike(40, {}); /* the wide one takes longer than all others */
+  mixed[7] = wide;
+  EXPECT_EQ(begin_with(mixed, 16, 16, LONG).size(), 16U);
+  for (const std::vector<Spec> &specs : {alike(2, wide), alike(5, wide), alike(2, narrow), mixed})
+    expect_same_bytes({"on 16 threads", specs}, {"cpu", &backend_cpu, 16});
+}
+
+/* Members of other orders, so that each is a group, from light to heavy. */
+TEST(RunTogether, BeginsWithTheHeaviestOnEveryThread) {
+  std::vector<Spec> specs(5);
+  for (size_t k = 0; k < specs.size(); k++) specs[k].order = 1 + k, specs[k].steps = 1 + static_cast<int64_t>(k);
+  EXPECT_EQ(begin_with(specs, 2, 2, LONG), (std::vector<size_t>{3, 4}));
+  EXPECT_EQ(begin_with(specs, 3, 3, LONG), (std::vector<size_t>{2, 3, 4}));
 }
 
 }  // namespace

@@ -43,7 +43,7 @@ case " $FAKE " in
   *" $what=layers "*) layers=1 ;;
 esac
 case $name in
-  gpu_members_time)
+  members_time)
     same=true placement="data in GPU memory: 1 MB; members: side by side"
     case " $FAKE " in *" members=differ "*) same=false ;; esac
     case " $FAKE " in *" members=in_turn "*) placement="members: in turn: the driver refuses a joint graph" ;; esac
@@ -264,8 +264,8 @@ CASES = [
     ("ranks cannot be started", 1, "mpirun=fail", ["two ranks"], "exit code 7"),
     ("no mpirun", 1, "mpirun=missing", ["two ranks"], "NOT RUN: mpirun is not installed"),
     ("no module of MPI", 1, "mpi=missing", ["two ranks"], "NOT RUN: the build has no"),
-    ("members fail", 1, "gpu_members_time=fail", ["members "], "exit code 3"),
-    ("members hang", 1, "gpu_members_time=hang members=short", ["members ", "PyTorch 3 of"], "NOT "),
+    ("members fail", 1, "members_time=fail", ["members "], "exit code 3"),
+    ("members hang", 1, "members_time=hang members=short", ["members ", "PyTorch 3 of"], "NOT "),
     ("members have other bytes together", 1, "members=differ", ["members "], "not those of one alone"),
     ("members run in turn", 1, "members=in_turn", ["members "], "not side by side, but 'members: in turn"),
     ("a sanitizer fails", 1, "memcheck=fail", ["memcheck"], "exit code 9"),
@@ -313,7 +313,7 @@ def make_world(folder):
     """A build of scripts and a folder of tools."""
     for name in ("bin", "lib", "tools"):
         os.makedirs(os.path.join(folder, name))
-    for name in ("descent", "gpu_members_time"):
+    for name in ("descent", "members_time"):
         write(os.path.join(folder, "bin", name), PROGRAM)
     for name in ("conformance", "trajectory", "cuda_module", "resume", "notes", "pytorch", "divergence", "evaluate",
                  "verify", "train", "differentiate", "own_loss", "predictor", "trainer_state", "shared_device",

@@ -68,8 +68,8 @@ static inline void cpu_spread(const struct backend_program *program, int64_t val
 struct kernel_dropout cpu_dropout(const struct backend_program *program, int layer, const struct plan_step *step,
                                   int64_t n, double dropout);
 
-/* Each executes one op for one step. */
-descent_status cpu_gather(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
+/* Each executes one op for one step, which the gather takes as checked. */
+void cpu_gather(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
 void cpu_dense_forward(struct backend_program *program, const struct plan_op *op, const struct plan_step *step);
 void cpu_dense_backward_weights(struct backend_program *program, const struct plan_op *op,
                                 const struct plan_step *step);
@@ -99,11 +99,12 @@ descent_status cpu_run(struct backend_program *program, struct plan_range range,
                        int64_t n_steps);
 descent_status cpu_run_together(struct backend_device *device, const struct backend_job *jobs, int64_t count);
 
-/* As cpu_gather would find them: ERROR_ARGUMENT unless the step's rows are bound. */
+/* ERROR_ARGUMENT unless the step's rows are bound. */
 descent_status cpu_gather_check(const struct backend_program *program, const struct plan_op *op,
                                 const struct plan_step *step);
-/* Whether both gathers, whose targets are bound if they have any, read the same sources in the same way, so that equal
- * steps give the same X, y, w and sum. */
+/* Whether the gather writes y, w and their sum: it has them, and targets are bound. */
+bool cpu_gather_has_targets(const struct backend_program *program, const struct plan_op *op);
+/* Whether both gathers read the same sources in the same way, so that equal steps give the same X, y, w and sum. */
 bool cpu_gather_same(const struct backend_program *a, const struct plan_op *op_a, const struct backend_program *b,
                      const struct plan_op *op_b);
 /* Whether a gather reads the same rows in both steps. */
@@ -111,6 +112,9 @@ bool cpu_gather_same_step(const struct plan_op *op, const struct plan_step *a, c
 
 /* Only the matrix product of a dense op, tiled as in the op itself. False for an op that has none. */
 bool cpu_dense_product(struct backend_program *program, const struct plan_op *op, int64_t rows);
+
+/* Tiles of the op's product in a step of so many rows, which threads can share, and its flops; 0 for an op without one. */
+int64_t cpu_dense_tiles(const struct plan_op *op, int64_t rows, double *flops);
 
 /* Partial sums that a plan's gathers need. */
 int64_t cpu_gather_slots(const struct plan *plan);

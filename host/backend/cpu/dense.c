@@ -355,6 +355,30 @@ int64_t cpu_dense_workspace(const struct plan *plan) {
   return most;
 }
 
+/* ---- how threads can share a product ---- */
+
+int64_t cpu_dense_tiles(const struct plan_op *op, int64_t rows, double *flops) {
+  int64_t n_in = 0, n_out = 0, tiles = 0;
+  switch (op->kind) {
+    case OP_DENSE_FORWARD:
+      n_in = op->forward.n_in, n_out = op->forward.n_out;
+      tiles = tiling_choose(rows, n_out, n_in).count;
+      break;
+    case OP_DENSE_BACKWARD_INPUT:
+      n_in = op->input.n_in, n_out = op->input.n_out;
+      tiles = tiling_choose(rows, n_in, n_out).count;
+      break;
+    case OP_DENSE_BACKWARD_WEIGHTS:
+      n_in = op->weights.n_in, n_out = op->weights.n_out;
+      tiles = slices_choose(rows, n_in, n_out);
+      if (tiles == 1) tiles = tiling_choose(n_out, n_in, rows).count;
+      break;
+    default: break;
+  }
+  *flops = 2.0 * (double)rows * (double)n_in * (double)n_out;
+  return tiles;
+}
+
 /* ---- for bench --------------------------------------------------------------------------------------------------- */
 
 bool cpu_dense_product(struct backend_program *program, const struct plan_op *op, int64_t rows) {

@@ -105,6 +105,12 @@ static void gather_tile(void *context, int64_t tile) {
   g->weight_sums[tile] = sum;
 }
 
+/* Rows from which the step's are taken: those of the index, where one is bound. */
+static int64_t bound_rows(const struct backend_program *program, const struct plan_op *op) {
+  const struct plan_gather *o = &op->gather;
+  return program->buffers[source(program, o->source_index) ? o->source_index : o->source_X].rows;
+}
+
 /* The caller checks the rows named by source_index. */
 descent_status cpu_gather_check(const struct backend_program *program, const struct plan_op *op,
                                 const struct plan_step *step) {
@@ -112,7 +118,7 @@ descent_status cpu_gather_check(const struct backend_program *program, const str
   const struct permutation *order = order_of(o, step);
   if (!source(program, o->source_X))
     return status_set(DESCENT_ERROR_ARGUMENT, "run: no rows are bound to buffer %d", o->source_X);
-  const int64_t bound = program->buffers[source(program, o->source_index) ? o->source_index : o->source_X].rows;
+  const int64_t bound = bound_rows(program, op);
   const int64_t reach = order ? (int64_t)order->n : bound;
   if (step->first_row < 0 || step->rows > reach - step->first_row || reach > bound)
     return status_set(DESCENT_ERROR_ARGUMENT, "run: %lld rows from row %lld: only %lld are bound",
@@ -131,15 +137,20 @@ static bool same_constant(const struct backend_program *a, int buffer_a, const s
          memcmp(cpu_floats(a, buffer_a), cpu_floats(b, buffer_b), (size_t)n * sizeof(float)) == 0;
 }
 
+bool cpu_gather_has_targets(const struct backend_program *program, const struct plan_op *op) {
+  return op->gather.y != PLAN_NONE && source(program, op->gather.source_y);
+}
+
 bool cpu_gather_same(const struct backend_program *a, const struct plan_op *op_a, const struct backend_program *b,
                      const struct plan_op *op_b) {
   const struct plan_gather *p = &op_a->gather, *q = &op_b->gather;
-  const bool targets = p->y != PLAN_NONE;
+  const bool targets = cpu_gather_has_targets(a, op_a);
   return source(a, p->source_X) == source(b, q->source_X) &&
          a->buffers[p->source_X].dtype == b->buffers[q->source_X].dtype &&
-         source(a, p->source_index) == source(b, q->source_index) && p->n_x == q->n_x && p->shuffle == q->shuffle &&
-         targets == (q->y != PLAN_NONE) && same_constant(a, p->fill, b, q->fill) &&
-         same_constant(a, p->shift, b, q->shift) && same_constant(a, p->scale, b, q->scale) &&
+         source(a, p->source_index) == source(b, q->source_index) && bound_rows(a, op_a) == bound_rows(b, op_b) &&
+         p->n_x == q->n_x && p->shuffle == q->shuffle && targets == cpu_gather_has_targets(b, op_b) &&
+         same_constant(a, p->fill, b, q->fill) && same_constant(a, p->shift, b, q->shift) &&
+         same_constant(a, p->scale, b, q->scale) &&
          (!targets ||
           (source(a, p->source_y) == source(b, q->source_y) && source(a, p->source_w) == source(b, q->source_w) &&
            p->n_y == q->n_y && same_constant(a, p->y_shift, b, q->y_shift) &&
@@ -168,7 +179,7 @@ int64_t cpu_gather_slots(const struct plan *plan) {
   return most;
 }
 
-descent_status cpu_gather(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
+void cpu_gather(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
   const struct plan_gather *o = &op->gather;
   struct gather g = {
       .kernels = program->device->kernels,
@@ -176,7 +187,7 @@ descent_status cpu_gather(struct backend_program *program, const struct plan_op 
       .step = step,
       .source_X = source(program, o->source_X),
       .element = program->buffers[o->source_X].dtype == DESCENT_DTYPE_U8 ? 1 : (int64_t)sizeof(float),
-      .source_y = o->y == PLAN_NONE ? NULL : source(program, o->source_y),
+      .source_y = cpu_gather_has_targets(program, op) ? source(program, o->source_y) : NULL,
       .source_w = source(program, o->source_w),
       .source_index = source(program, o->source_index),
       .fill = cpu_floats(program, o->fill),
@@ -192,13 +203,10 @@ descent_status cpu_gather(struct backend_program *program, const struct plan_op 
       .tile_rows = tile_rows(o->n_x),
       .weight_sums = program->slots,
   };
-  const descent_status status = cpu_gather_check(program, op, step);
-  if (status != DESCENT_OK) return status;
   const int64_t tiles = cpu_tiles(step->rows, g.tile_rows);
   cpu_spread(program, step->rows * o->n_x, gather_tile, &g, tiles);
-  if (!g.source_y) return DESCENT_OK;
+  if (!g.source_y) return;
   double sum = 0;
   for (int64_t tile = 0; tile < tiles; tile++) sum += program->slots[tile];
   cpu_doubles(program, o->scalars)[SCALAR_WEIGHT_SUM] = step->weight_sum != 0 ? step->weight_sum : sum;
-  return DESCENT_OK;
 }

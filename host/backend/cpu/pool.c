@@ -53,7 +53,7 @@ struct worker {
   int number; /* of the worker's range; 0 is the caller's */
 };
 
-static int64_t range_begin(const struct pool *pool, int64_t tiles, int number) { return tiles * number / pool->ranges; }
+int64_t pool_range_begin(const struct pool *pool, int64_t tiles, int number) { return tiles * number / pool->ranges; }
 
 /* Takes and runs the tiles of one range, in ascending order, while it belongs to `generation` and has any. */
 static void work_range(struct pool *pool, uint32_t generation, int number) {
@@ -66,7 +66,7 @@ static void work_range(struct pool *pool, uint32_t generation, int number) {
     /* Success proves that the region was still open, so the three values just read belong to it. */
     if (!atomic_compare_exchange_weak_explicit(range, &word, word - 1, memory_order_acq_rel, memory_order_acquire))
       continue;
-    task(context, range_begin(pool, tiles, number + 1) - (uint32_t)word);
+    task(context, pool_range_begin(pool, tiles, number + 1) - (uint32_t)word);
     atomic_fetch_add_explicit(&pool->finished, 1, memory_order_release);
     word = atomic_load_explicit(range, memory_order_acquire);
   }
@@ -126,7 +126,7 @@ static void run_shared(struct pool *pool, pool_task *task, void *context, int64_
   uint32_t generation = atomic_load_explicit(&pool->generation, memory_order_relaxed) + 1;
   if (generation <= CLOSING) generation = CLOSING + 1; /* after 2^32 regions */
   for (int i = 0; i < pool->ranges; i++) {
-    const int64_t count = range_begin(pool, tiles, i + 1) - range_begin(pool, tiles, i);
+    const int64_t count = pool_range_begin(pool, tiles, i + 1) - pool_range_begin(pool, tiles, i);
     atomic_store_explicit(&pool->range[i].word, (uint64_t)generation << TILE_BITS | (uint64_t)count,
                           memory_order_release);
   }

@@ -7,7 +7,7 @@
 
 static descent_status run_op(struct backend_program *program, const struct plan_op *op, const struct plan_step *step) {
   switch (op->kind) {
-    case OP_GATHER: return cpu_gather(program, op, step);
+    case OP_GATHER: cpu_gather(program, op, step); break;
     case OP_DENSE_FORWARD: cpu_dense_forward(program, op, step); break;
     case OP_LOSS: cpu_loss(program, op, step); break;
     case OP_BACKWARD_OUTPUT: cpu_backward_output(program, op, step); break;
@@ -59,7 +59,7 @@ descent_status cpu_run(struct backend_program *program, struct plan_range range,
                        int64_t n_steps) {
   const double *bad_step = cpu_bad_step_flag(program, range);
   for (int64_t s = 0; s < n_steps; s++) {
-    descent_status status = check_rows(program, &steps[s]);
+    descent_status status = cpu_check_step(program, range, &steps[s]);
     if (status == DESCENT_OK) status = cpu_run_ops(program, range, &steps[s]);
     if (status != DESCENT_OK) return status;
     if (bad_step && *bad_step != 0) break;

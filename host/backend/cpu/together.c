@@ -7,14 +7,14 @@
 #include "core/rng.h"
 
 enum {
-  BLOCK_BYTES = 2048 * 1024, /* of rows that are gathered ahead: they stay in the cache that cores share */
-  WIDE_FLOPS = 100000000,    /* of a step's products, from which on threads share it well */
-  MOST_GROUP = 8,            /* programs of a group: enough to share a gather, and few enough to balance the threads */
+  MOST_SLOTS = 16,          /* steps whose rows are gathered ahead */
+  SLOT_BYTES = 2048 * 1024, /* of them, which stay in the second-level cache */
+  MOST_GROUP = 8,           /* programs of a group: enough to share a gather, and few enough to balance the threads */
 };
 
 /* Where a program's gather writes. */
 struct rows {
-  float *X, *y, *w; /* y and w NULL where there are no targets */
+  float *X, *y, *w; /* y and w NULL where no targets are gathered */
 };
 
 struct member {
@@ -22,9 +22,9 @@ struct member {
   const struct plan_op *gather; /* the first operation; NULL where the range has no gather to share */
   const double *bad_step;       /* or NULL */
   uint64_t key;                 /* equal where the rows are */
-  double work;                  /* of all steps */
+  double alone;                 /* flops of all steps, for one thread */
+  double shared;                /* the same, for the busiest of all threads that share every product */
   int set;                      /* of members that read the same rows; the number of its longest one */
-  bool wide;                    /* its products are worth sharing between threads */
   struct rows rows;             /* its buffers */
   int64_t last;                 /* its last step in a group's block, or -1 while it has more */
 };
@@ -38,32 +38,34 @@ struct group {
 
 /* ---- the work of a job ------------------------------------------------------------------------------------------- */
 
-/* Flops of the products of one step of so many rows. */
-static double step_flops(const struct backend_job *job, int64_t rows) {
-  double flops = 0;
+/* What sharing a product costs, in flops of one thread. At batch 64 a second thread did not make a step of 784-128-64-10
+ * faster (bench/results/members.md): it takes half of the 29e6 flops, in five products, so sharing each costs a fifth of
+ * that half. */
+static const double SHARING_FLOPS = 3e6;
+
+/* The flops of the member's products, each step of as many rows as the first. */
+static void count_flops(struct member *m, int threads) {
+  const struct backend_job *job = m->job;
   for (int i = job->range.first; i < job->range.first + job->range.count; i++) {
-    const struct plan_op *op = &job->program->plan->ops[i];
-    int64_t weights = 0;
-    if (op->kind == OP_DENSE_FORWARD) weights = op->forward.n_in * op->forward.n_out;
-    if (op->kind == OP_DENSE_BACKWARD_WEIGHTS) weights = op->weights.n_in * op->weights.n_out;
-    if (op->kind == OP_DENSE_BACKWARD_INPUT) weights = op->input.n_in * op->input.n_out;
-    flops += 2.0 * (double)rows * (double)weights;
+    double flops;
+    const int64_t tiles = cpu_dense_tiles(&job->program->plan->ops[i], job->steps[0].rows, &flops);
+    m->alone += flops;
+    m->shared += tiles < 2 ? flops : flops * (double)cpu_tiles(tiles, threads) / (double)tiles + SHARING_FLOPS;
   }
-  return flops;
+  m->alone *= (double)job->n_steps;
+  m->shared *= (double)job->n_steps;
 }
 
 /* ---- who reads the same rows ------------------------------------------------------------------------------------- */
 
-/* The range's gather, if it is the only one, comes first, writes all of its outputs, and nothing else uses X's memory. */
+/* The range's gather, if it is the only one, comes first, and has buffers that nothing else uses. */
 static const struct plan_op *shared_gather(const struct backend_job *job) {
   const struct plan *plan = job->program->plan;
   const struct plan_op *gather = &plan->ops[job->range.first];
   if (job->range.count == 0 || gather->kind != OP_GATHER) return NULL;
   for (int i = 1; i < job->range.count; i++)
     if (gather[i].kind == OP_GATHER) return NULL;
-  const struct plan_gather *o = &gather->gather;
-  if (o->y != PLAN_NONE && !job->program->buffers[o->source_y].data) return NULL;
-  return plan->buffers[o->X].slot == 0 ? gather : NULL;
+  return plan->buffers[gather->gather.X].slot == 0 ? gather : NULL;
 }
 
 static uint64_t rows_key(const struct backend_job *job, const struct plan_op *gather) {
@@ -73,17 +75,17 @@ static uint64_t rows_key(const struct backend_job *job, const struct plan_op *ga
   return (uint64_t)(uintptr_t)job->program->buffers[gather->gather.source_X].data ^ order ^ (uint64_t)step->first_row;
 }
 
-static struct member describe(const struct backend_job *job) {
+static struct member describe(const struct backend_job *job, int threads) {
   struct backend_program *program = job->program;
   struct member m = {.job = job, .set = -1, .last = -1};
   m.bad_step = cpu_bad_step_flag(program, job->range);
-  const double flops = step_flops(job, job->steps[0].rows);
-  m.work = flops * (double)job->n_steps;
-  m.wide = flops >= WIDE_FLOPS;
+  count_flops(&m, threads);
   m.gather = shared_gather(job);
   if (!m.gather) return m;
   const struct plan_gather *o = &m.gather->gather;
-  m.rows = (struct rows){cpu_floats(program, o->X), cpu_floats(program, o->y), cpu_floats(program, o->w)};
+  m.rows.X = cpu_floats(program, o->X);
+  if (cpu_gather_has_targets(program, m.gather)) /* otherwise each program's y and w remain as they are */
+    m.rows.y = cpu_floats(program, o->y), m.rows.w = cpu_floats(program, o->w);
   m.key = rows_key(job, m.gather);
   return m;
 }
@@ -124,6 +126,7 @@ static void form_sets(const struct member *members, int count, struct member *so
 
 /* ---- a group on one thread --------------------------------------------------------------------------------------- */
 
+/* The operations cannot fail: all steps were checked, and none exchanges gradients. */
 static void run_alone(const struct member *m) {
   const struct backend_job *job = m->job;
   for (int64_t s = 0; s < job->n_steps; s++) {
@@ -136,34 +139,34 @@ static void run_alone(const struct member *m) {
 struct block {
   int64_t first; /* step */
   int count;
-  struct member *owner[MOST_GROUP];
-  double weight_sum[MOST_GROUP];
+  struct member *owner[MOST_SLOTS];
+  double weight_sum[MOST_SLOTS];
 };
 
 static void point_at(const struct member *m, const struct rows *rows) {
   const struct plan_gather *o = &m->gather->gather;
   struct cpu_buffer *buffers = m->job->program->buffers;
   buffers[o->X].data = rows->X;
-  if (o->y != PLAN_NONE) buffers[o->y].data = rows->y, buffers[o->w].data = rows->w;
+  if (rows->y) buffers[o->y].data = rows->y, buffers[o->w].data = rows->w;
 }
 
 static double *weight_sum_of(const struct member *m) {
-  const struct plan_gather *o = &m->gather->gather;
-  return o->y == PLAN_NONE ? NULL : cpu_doubles(m->job->program, o->scalars) + SCALAR_WEIGHT_SUM;
+  return m->rows.y ? cpu_doubles(m->job->program, m->gather->gather.scalars) + SCALAR_WEIGHT_SUM : NULL;
 }
 
-/* Gathers the steps of the longest member from `first` on, one into each running member's buffers. */
+/* Gathers the steps of the longest member from `first` on, one into each running member's buffers. A member gathers only
+ * steps that it has: others may have more rows than its buffers. */
 static struct block gather_block(const struct group *g, int64_t first) {
   const struct member *longest = &g->members[0];
   struct block block = {.first = first};
   const int64_t row_bytes = longest->gather->gather.n_x * (int64_t)sizeof(float);
   int64_t bytes = 0;
-  for (int i = 0; i < g->count && first + block.count < longest->job->n_steps; i++) {
+  for (int i = 0; i < g->count && block.count < MOST_SLOTS && first + block.count < longest->job->n_steps; i++) {
     struct member *m = &g->members[i];
-    if (m->last >= 0) continue;
-    const struct plan_step *step = &longest->job->steps[first + block.count];
+    if (m->last >= 0 || first + block.count >= m->job->n_steps) continue;
+    const struct plan_step *step = &m->job->steps[first + block.count];
     bytes += step->rows * row_bytes;
-    if (block.count > 0 && bytes > BLOCK_BYTES) break;
+    if (block.count > 0 && bytes > SLOT_BYTES) break;
     cpu_gather(m->job->program, m->gather, step);
     block.owner[block.count] = m;
     block.weight_sum[block.count++] = weight_sum_of(m) ? *weight_sum_of(m) : 0;
@@ -238,49 +241,87 @@ static int cut_set(struct member *members, int count, int threads, struct group 
   for (int i = 0, first = 0, end; i < parts; i++, first = end) {
     end = (i + 1) * count / parts;
     groups[i] = (struct group){.members = members + first, .count = end - first};
-    for (int j = first; j < end; j++) groups[i].work += members[j].work;
+    for (int j = first; j < end; j++) groups[i].work += members[j].alone;
   }
   return parts;
 }
 
-/* Heaviest first within the tiles that the pool deals to each thread. */
-static void deal(struct group *groups, int count, int threads, struct group *dealt) {
+/* Heaviest first: the heaviest groups begin the ranges of tiles that the pool's threads start with. */
+static void deal(const struct pool *pool, struct group *groups, int count, struct group *dealt) {
   for (int i = 1; i < count; i++) {
     const struct group g = groups[i];
     int at = i;
     for (; at > 0 && groups[at - 1].work < g.work; at--) groups[at] = groups[at - 1];
     groups[at] = g;
   }
-  int n = 0;
-  for (int thread = 0; thread < threads; thread++)
-    for (int i = thread; i < count; i += threads) dealt[n++] = groups[i];
+  const int threads = pool_threads(pool);
+  for (int n = 0, depth = 0; n < count; depth++)
+    for (int i = 0; i < threads; i++) {
+      const int64_t tile = pool_range_begin(pool, count, i) + depth;
+      if (tile < pool_range_begin(pool, count, i + 1)) dealt[tile] = groups[n++];
+    }
 }
 
-/* How many of the last wide members all threads run in turn: those left over when every thread has had equally many. One
- * thread for each of them would leave the others idle. In turn they are faster if they are at most half as many as the
- * threads, and the threads that share a step are at least half as fast as the same number of single ones. */
-static int run_in_turn(int wide, int threads) {
-  const int left = wide % threads;
-  return 2 * left <= threads ? left : 0;
-}
+/* ---- members for all threads in turn ----------------------------------------------------------------------------- */
 
-/* The members that have steps, those for all threads in turn at the end, whose number is *turns. */
-static int choose(const struct backend_job *jobs, int64_t count, int threads, struct member *members, int *turns) {
-  int n = 0, wide = 0, alone = 0;
-  struct member turn[BACKEND_MOST_JOBS];
-  for (int64_t i = 0; i < count; i++) {
-    if (jobs[i].n_steps == 0) continue;
-    members[n] = describe(&jobs[i]);
-    wide += members[n++].wide;
+static bool gains_by_sharing(const struct member *m) { return m->shared < m->alone; }
+
+/* Flops until all have ended, if the first `turns` members that gain by it are shared by all threads in turn, and each of
+ * the others has one thread. Members by falling work. The others take at least as long as all of them evenly spread, and
+ * as the k T + 1 heaviest of them, of which one of T threads has k + 1. */
+static double flops_until_end(const struct member *members, int n, int turns, int threads) {
+  double in_turn = 0, total = 0, longest = 0;
+  int others = 0;
+  for (int i = 0; i < n; i++) {
+    if (turns > 0 && gains_by_sharing(&members[i])) {
+      in_turn += members[i].shared;
+      turns--;
+      continue;
+    }
+    total += members[i].alone;
+    const double heaviest = (double)(others++ / threads + 1) * members[i].alone;
+    if (heaviest > longest) longest = heaviest;
   }
-  *turns = 0;
-  for (int i = 0, left = run_in_turn(wide, threads), before = wide - left; i < n; i++)
-    if (members[i].wide && before-- <= 0)
-      turn[(*turns)++] = members[i];
+  return in_turn + (longest > total / threads ? longest : total / threads);
+}
+
+/* How many members all threads take in turn. */
+static int count_turns(const struct member *members, int n, int threads) {
+  int gaining = 0, best = 0;
+  double least = flops_until_end(members, n, 0, threads);
+  for (int i = 0; i < n; i++) gaining += gains_by_sharing(&members[i]);
+  for (int turns = 1; turns <= gaining; turns++) {
+    const double flops = flops_until_end(members, n, turns, threads);
+    if (flops < least) least = flops, best = turns;
+  }
+  return best;
+}
+
+static void sort_by_work(struct member *members, int count) {
+  for (int i = 1; i < count; i++) {
+    const struct member m = members[i];
+    int at = i;
+    for (; at > 0 && members[at - 1].alone < m.alone; at--) members[at] = members[at - 1];
+    members[at] = m;
+  }
+}
+
+/* The members that have steps. Returns how many have one thread each; behind them are those for all threads in turn,
+ * whose number is *turns. */
+static int choose(const struct backend_job *jobs, int64_t count, int threads, struct member *members, int *turns) {
+  int n = 0, beside = 0, behind = 0;
+  struct member turn[BACKEND_MOST_JOBS];
+  for (int64_t i = 0; i < count; i++)
+    if (jobs[i].n_steps > 0) members[n++] = describe(&jobs[i], threads);
+  sort_by_work(members, n);
+  *turns = count_turns(members, n, threads);
+  for (int i = 0; i < n; i++)
+    if (behind < *turns && gains_by_sharing(&members[i]))
+      turn[behind++] = members[i];
     else
-      members[alone++] = members[i];
-  memcpy(members + alone, turn, (size_t)*turns * sizeof *turn);
-  return alone;
+      members[beside++] = members[i];
+  memcpy(members + beside, turn, (size_t)behind * sizeof *turn);
+  return beside;
 }
 
 descent_status cpu_run_together(struct backend_device *device, const struct backend_job *jobs, int64_t count) {
@@ -300,7 +341,7 @@ descent_status cpu_run_together(struct backend_device *device, const struct back
     for (end = i + 1; end < n && sorted[end].set == sorted[i].set; end++) continue;
     n_groups += cut_set(sorted + i, end - i, threads, groups + n_groups);
   }
-  deal(groups, n_groups, threads, dealt);
+  deal(device->pool, groups, n_groups, dealt);
   pool_run(device->pool, run_group, dealt, n_groups);
   for (int i = n; i < n + turns; i++) run_alone(&members[i]);
   return DESCENT_OK;

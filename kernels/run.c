@@ -424,14 +424,15 @@ descent_status run_launched(struct run *run) {
   descent_status status = DESCENT_OK;
   if (run->streaming) TRY(source_consumed(&run->program->sources));
   run->done += run->taken;
-  run->taken = 0;
+  run->taken = run->launched = 0;
 done:
   return status;
 }
 
 descent_status run_end(const struct run *run) { return run->in_place ? arrays_end(run->program->device) : DESCENT_OK; }
 
-descent_status run_launch(struct run *run, int64_t first) {
+descent_status run_launch(struct run *run) {
+  const int64_t first = run->launched;
   int64_t left = run->n_steps - run->done - first;
   bool stopped = false;
   launch_steps *const launch = run->graph ? launch_graphs : launch_operations;
@@ -468,7 +469,7 @@ descent_status run_steps(struct backend_program *program, struct plan_range rang
   profile_begin(run.graph ? range_names[run.graph - program->graphs] : "operations");
   while (run.done < run.n_steps && status == DESCENT_OK) {
     status = run_queue(&run);
-    if (status == DESCENT_OK) status = run_launch(&run, 0);
+    if (status == DESCENT_OK) status = run_launch(&run);
     if (status == DESCENT_OK) status = run_launched(&run);
   }
   profile_end();

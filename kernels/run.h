@@ -47,16 +47,16 @@ struct run {
   const struct plan_step *steps; /* (n_steps) */
   int64_t n_steps, done;
   const struct plan_step *now; /* (taken) the queued ones, with their rows where those are on the device */
-  int64_t taken;
-  struct step_graph *graph; /* NULL: launched operation by operation */
+  int64_t taken, launched;     /* launched: of the queued ones */
+  struct step_graph *graph;    /* NULL: launched operation by operation */
   const struct plan_gather *gather;
   bool streaming, in_place;
 };
 descent_status run_begin(struct run *run, struct backend_program *program, struct plan_range range,
                          const struct plan_step *steps, int64_t n_steps);
 descent_status run_queue(struct run *run);
-/* Launches the queued steps from `first` on. After a bad step none may be left. */
-descent_status run_launch(struct run *run, int64_t first);
+/* Launches the queued steps that are not launched yet. After a bad step none may be left. */
+descent_status run_launch(struct run *run);
 descent_status run_launched(struct run *run);
 descent_status run_end(const struct run *run);
 

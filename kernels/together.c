@@ -13,7 +13,9 @@
 
 enum {
   MOST_MEMBERS = 64, /* of a joint graph, so that nothing is allocated for each run */
-  MOST_JOINTS = 8,   /* of a device: a training, its statistics, an evaluation, each in several sizes */
+  MOST_JOINTS = 16,  /* of a device: of some groups, with and without statistics, in several sizes */
+  MOST_GROUPS = 4,   /* of runs of different lengths in one call: each needs graphs */
+  LEAST_STEPS = 4,   /* for which a further group is made */
   MOST_STEPS = 16,   /* of each member in a joint graph */
   FEWER = 4,         /* graphs of 16, 4 and 1 steps */
   MOST_NODES = 8192  /* operations of a joint graph of several steps */
@@ -172,20 +174,34 @@ done:
   return status;
 }
 
-/* The queued steps: as many as all graphs have, side by side, and the others one after another. */
+/* The runs with at least `least` steps to launch; returns their number, and the most steps that all of them have. */
+static int join(struct run runs[], int n, int64_t least, struct run *joined[], int64_t *common) {
+  int n_joined = 0;
+  *common = INT64_MAX;
+  for (int i = 0; i < n; i++) {
+    const int64_t left = runs[i].taken - runs[i].launched;
+    if (left < least || !runs[i].graph) continue;
+    joined[n_joined++] = &runs[i];
+    if (left < *common) *common = left;
+  }
+  return n_joined;
+}
+
+/* The queued steps: as many as all runs have, side by side; then those of the longer runs, in a few groups; the others one
+ * after another. */
 static descent_status launch(const struct backend_device *device, struct run runs[], int n) {
   struct run *joined[MOST_MEMBERS];
-  int n_joined = 0;
-  int64_t common = INT64_MAX, launched = 0;
+  int64_t common, launched;
   descent_status status = DESCENT_OK;
-  for (int i = 0; i < n; i++) {
-    if (!runs[i].taken || !runs[i].graph) continue;
-    joined[n_joined++] = &runs[i];
-    if (runs[i].taken < common) common = runs[i].taken;
+  for (int group = 0; group < MOST_GROUPS; group++) {
+    const int n_joined = join(runs, n, group == 0 ? 1 : LEAST_STEPS, joined, &common);
+    if (n_joined < 2) break;
+    TRY(launch_joint(device, joined, n_joined, common, &launched));
+    for (int i = 0; i < n_joined; i++) joined[i]->launched += launched;
+    if (launched < common) break; /* refused */
   }
-  if (n_joined > 1) TRY(launch_joint(device, joined, n_joined, common, &launched));
   for (int i = 0; i < n; i++)
-    if (runs[i].taken) TRY(run_launch(&runs[i], runs[i].graph ? launched : 0));
+    if (runs[i].launched < runs[i].taken) TRY(run_launch(&runs[i]));
 done:
   return status;
 }

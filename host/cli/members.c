@@ -140,6 +140,15 @@ static void on_epochs(void *user, const descent_epoch_info *const *epochs, bool 
   progress_members(&m->group.progress, descent_network_task(m->runs[0].network), epochs, count);
 }
 
+/* All have failed, or none has been trained. */
+static void note_failure(struct members *m) {
+  const descent_member *first = &m->members[0];
+  if (first->status != DESCENT_OK && *first->error)
+    snprintf(m->error, sizeof m->error, "%s 0: %.1000s", m->noun, first->error);
+  else
+    snprintf(m->error, sizeof m->error, "%s", descent_last_error());
+}
+
 void members_fit(struct members *m) {
   descent_members_options options = descent_members_options_default();
   int64_t rows = 0;
@@ -152,7 +161,7 @@ void members_fit(struct members *m) {
   m->status = descent_fit_members(m->training->device, m->members, m->count, &options);
   m->seconds = clock_seconds() - started;
   progress_close(&m->group.progress);
-  if (m->status != DESCENT_OK) snprintf(m->error, sizeof m->error, "%s", descent_last_error());
+  if (m->status != DESCENT_OK) note_failure(m);
 }
 
 /* ---- end --------------------------------------------------------------------------------------------------------- */

@@ -247,8 +247,10 @@ static int resolve(struct sweep_options *o) {
   o->measure = (enum sweep_measure)measure;
   if (o->search == SWEEP_GRID && o->trials)
     return fail(command, EXIT_USAGE, "--trials is for random and halving: a grid has a trial for each combination");
-  if (o->search != SWEEP_HALVING && o->min_epochs)
-    return fail(command, EXIT_USAGE, "--min-epochs is for --search halving");
+  if (o->search != SWEEP_HALVING && (o->min_epochs || o->eta != SWEEP_ETA))
+    return fail(command, EXIT_USAGE, "--%s is for --search halving", o->min_epochs ? "min-epochs" : "eta");
+  if (o->search == SWEEP_HALVING && o->together)
+    return fail(command, EXIT_USAGE, "--together is for grid and random: halving trains all trials together");
   if (o->log && o->resume)
     return fail(command, EXIT_USAGE, "--log and --resume: give one; a resumed sweep is recorded in the same file");
   if (o->n_axes == 0)

@@ -37,7 +37,7 @@ enum fit_phase {
   FIT_EPOCH,      /* fit_begin_epoch, whose first step may be one within the epoch */
   FIT_STEPS,      /* fit_prepare_steps, .. */
   FIT_VALIDATION, /* fit_begin_validation, .. */
-  FIT_REPORT,     /* fit_report and fit_next_epoch */
+  FIT_REPORT,     /* fit_report_epoch and fit_next_epoch */
   FIT_ENDED       /* nothing: it has its result, or its error */
 };
 

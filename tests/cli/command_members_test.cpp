@@ -467,6 +467,17 @@ TEST(Members, ThatCannotFitAreRefusedBeforeTheFirstIsMade) {
   }
 }
 
+TEST(Folds, ThatAllDivergeEndAsOneNetworkDoes) {
+  Folder folder;
+  folder.write("data.csv", make_data("binary", 60));
+  const Result result = folder.run(job + Arguments{"--lr", "1e30", "--folds", "3", "--out-of-fold", "out.csv"});
+  EXPECT_EQ(result.code, 5);
+  expect_one_line(result.err);
+  expect_contains(result.err, "descent train: fold 0: training diverged at step ");
+  EXPECT_EQ(result.out, "");
+  EXPECT_FALSE(folder.has("out.csv"));
+}
+
 /* ---- refusals ---------------------------------------------------------------------------------------------------- */
 
 TEST(Members, AreRefusedInOneLine) {

@@ -322,9 +322,8 @@ TEST(Halving, LeavesTheSurvivorsAsTheyAre) {
 
 /* ---- the record -------------------------------------------------------------------------------------------------- */
 
-const Arguments long_sweep = {"sweep",    "data.csv", "--target",       "answer",   "--hidden",
-                              "16;8;4",   "--lr",     "1e-4..1e-1:log", "--trials", "12",
-                              "--epochs", "162",      "--together",     "2",        "--quiet"};
+const Arguments long_sweep = {"sweep",          "data.csv", "--target", "answer",   "--hidden", "16;8;4", "--lr",
+                              "1e-4..1e-1:log", "--trials", "12",       "--epochs", "162",      "--quiet"};
 
 /* Starts the sweep and sends the signal when some of its trials are recorded; its exit code. */
 int stop_in_the_middle(const Folder &folder, const Arguments &arguments, const std::string &log, int number) {
@@ -343,7 +342,8 @@ class Resume : public testing::TestWithParam<const char *> {};
 
 TEST_P(Resume, AfterAKillGivesWhatAnUninterruptedSweepGives) {
   Data folder("classes", 600);
-  const Arguments search = long_sweep + Arguments{"--search", GetParam()};
+  Arguments search = long_sweep + Arguments{"--search", GetParam()};
+  if (search.back() == "random") search = search + Arguments{"--together", "2"};
   const Result whole = folder.run(search + Arguments{"--log", "whole", "--out", "m"});
   ASSERT_EQ(whole.code, 0) << whole.err;
   const std::string model = folder.read("m"), log = timeless(folder.read("whole"));
@@ -570,6 +570,11 @@ TEST(Sweep, RefusesInOneLine) {
       {{"--lr", "0.1..0.2", "--search", "halving", "--min-epochs", "4"},
        2,
        "--min-epochs 4: must be below --epochs, which is 4"},
+      {{"--lr", "0.1..0.2", "--eta", "2"}, 2, "--eta is for --search halving"},
+      {{"--lr", "0.1..0.2", "--min-epochs", "2"}, 2, "--min-epochs is for --search halving"},
+      {{"--lr", "0.1..0.2", "--search", "halving", "--together", "2"},
+       2,
+       "--together is for grid and random: halving trains all trials together"},
       {{"--lr", "0.1..0.2", "--search", "gird"}, 2, "--search 'gird': must be grid, random or halving"},
       {{"--lr", "0.1..0.2", "--measure", "rmse"}, 2, "--measure rmse: is for regression; the task here has classes"},
       {{"--lr", "0.1..0.2", "--epochs", "0"}, 2, "--epochs 0: a sweep compares trained networks"},

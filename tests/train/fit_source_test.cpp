@@ -319,6 +319,16 @@ TEST(FitSource, TakesALossOfTheCallers) {
   expect_same_end(job.run(), through_source(job, &rows, false).run());
 }
 
+TEST(FitSource, ShufflesByTheSeedOfShuffles) {
+  Job job = small_job();
+  job.options.shuffle_seed = 9; /* the same order as that of descent_fit's dataset */
+  RowSource rows(job.rows), others(job.rows);
+  const Job::Outcome fitted = job.run();
+  expect_same_end(fitted, through_source(job, &rows, true).run());
+  job.options.shuffle_seed = 0;
+  EXPECT_NE(through_source(job, &others, true).run().parameters, fitted.parameters);
+}
+
 TEST(FitSource, NeedsNoRewindForOneEpoch) {
   Job job = small_job();
   job.options.epochs = 1;

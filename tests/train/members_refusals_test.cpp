@@ -167,6 +167,22 @@ TEST_F(MembersRefusals, OfAnotherLeaveTheNetworkOfOneThatResumes) {
       DESCENT_ERROR_ARGUMENT, "member 3: ");
 }
 
+TEST_F(MembersRefusals, OfADeviceThatAChildHasInherited) {
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const Network network = make_network({5, 4, 3}, DESCENT_ACTIVATION_TANH, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY);
+    const Dataset data = classes.dataset();
+    const descent_train_options options = descent_train_options_default();
+    descent_member member = descent_member_default();
+    member.network = network.get(), member.training = data.get(), member.options = &options;
+    _exit(descent_fit_members(device_.get(), &member, 1, nullptr) == DESCENT_ERROR_DEVICE ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+}
+
 /* ---- sizes ------------------------------------------------------------------------------------------------------- */
 
 TEST_F(MembersRefusals, OfSizesThatDiffer) {

@@ -38,10 +38,9 @@ struct backend_program {
 
 /* Fixed sizes of work; results depend on them, so they may not depend on the number of threads. */
 enum {
-  CPU_PIECE = 8192,           /* floats of the flat buffers per tile */
-  CPU_ROWS = 256,             /* rows per tile of row-wise ops */
-  CPU_SMALL = 16384,          /* element-wise work below this many values stays on the calling thread */
-  CPU_WIDE_FLOPS = 100000000, /* a step's products from which all threads are worth sharing it between */
+  CPU_PIECE = 8192,  /* floats of the flat buffers per tile */
+  CPU_ROWS = 256,    /* rows per tile of row-wise ops */
+  CPU_SMALL = 16384, /* element-wise work below this many values stays on the calling thread */
 };
 
 static inline float *cpu_floats(const struct backend_program *program, int buffer) {
@@ -95,13 +94,16 @@ descent_status cpu_run_ops(struct backend_program *program, struct plan_range ra
 /* The flag of a bad step that an op of the range may have set, or NULL if none can. */
 const double *cpu_bad_step_flag(const struct backend_program *program, struct plan_range range);
 
-/* As in struct backend. together.c */
+/* As in struct backend. */
+descent_status cpu_run(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
+                       int64_t n_steps);
 descent_status cpu_run_together(struct backend_device *device, const struct backend_job *jobs, int64_t count);
 
 /* As cpu_gather would find them: ERROR_ARGUMENT unless the step's rows are bound. */
 descent_status cpu_gather_check(const struct backend_program *program, const struct plan_op *op,
                                 const struct plan_step *step);
-/* Whether both gathers read the same sources in the same way, so that equal steps give the same X, y, w and sum. */
+/* Whether both gathers, whose targets are bound if they have any, read the same sources in the same way, so that equal
+ * steps give the same X, y, w and sum. */
 bool cpu_gather_same(const struct backend_program *a, const struct plan_op *op_a, const struct backend_program *b,
                      const struct plan_op *op_b);
 /* Whether a gather reads the same rows in both steps. */

@@ -134,11 +134,11 @@ static bool same_constant(const struct backend_program *a, int buffer_a, const s
 bool cpu_gather_same(const struct backend_program *a, const struct plan_op *op_a, const struct backend_program *b,
                      const struct plan_op *op_b) {
   const struct plan_gather *p = &op_a->gather, *q = &op_b->gather;
-  const bool targets = p->y != PLAN_NONE && source(a, p->source_y);
+  const bool targets = p->y != PLAN_NONE;
   return source(a, p->source_X) == source(b, q->source_X) &&
          a->buffers[p->source_X].dtype == b->buffers[q->source_X].dtype &&
          source(a, p->source_index) == source(b, q->source_index) && p->n_x == q->n_x && p->shuffle == q->shuffle &&
-         targets == (q->y != PLAN_NONE && source(b, q->source_y)) && same_constant(a, p->fill, b, q->fill) &&
+         targets == (q->y != PLAN_NONE) && same_constant(a, p->fill, b, q->fill) &&
          same_constant(a, p->shift, b, q->shift) && same_constant(a, p->scale, b, q->scale) &&
          (!targets ||
           (source(a, p->source_y) == source(b, q->source_y) && source(a, p->source_w) == source(b, q->source_w) &&

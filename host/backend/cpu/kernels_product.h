@@ -181,10 +181,9 @@ struct short_rows {
   product_lanes row[SHORT_ROWS];
 };
 
-/* Operands of SHORT_ROWS rows of C; W_T[t] is column t of W. */
+/* Operands of SHORT_ROWS rows of C. */
 struct short_product {
-  const float *A[SHORT_ROWS];
-  const product_lanes *W_T;
+  const float *A[SHORT_ROWS], *W_T; /* W_T (k, PRODUCT_LANES) */
   int64_t k;
 };
 
@@ -199,7 +198,8 @@ PRODUCT_INLINE struct short_rows short_lane(const int vectors, const int l, cons
   PRODUCT_UNROLL for (int v = 0; v < vectors; v++) {
     const int t = v * PRODUCT_LANES + l;
     if (v < vectors - 1 || t < p->k) {
-      PRODUCT_UNROLL for (int r = 0; r < SHORT_ROWS; r++) sum.row[r] += p->A[r][t] * p->W_T[t];
+      const product_lanes w = product_load(p->W_T + t * PRODUCT_LANES);
+      PRODUCT_UNROLL for (int r = 0; r < SHORT_ROWS; r++) sum.row[r] += p->A[r][t] * w;
     } else {
       PRODUCT_UNROLL for (int r = 0; r < SHORT_ROWS; r++) sum.row[r] += 0.0f;
     }
@@ -227,9 +227,12 @@ PRODUCT_INLINE struct short_rows short_sum(const int vectors, const struct short
 /* A block of C, (SHORT_ROWS, n). */
 PRODUCT_INLINE void short_block(const int vectors, const struct short_product *p, int64_t n, float *C, int64_t ldc) {
   const struct short_rows sum = short_sum(vectors, p);
-  PRODUCT_UNROLL for (int r = 0; r < SHORT_ROWS; r++) if (n == PRODUCT_LANES) * (product_lanes_loose *)(C + r * ldc) =
-      sum.row[r];
-  else product_store_part(C + r * ldc, n, sum.row[r]);
+  PRODUCT_UNROLL for (int r = 0; r < SHORT_ROWS; r++) {
+    if (n == PRODUCT_LANES)
+      *(product_lanes_loose *)(C + r * ldc) = sum.row[r];
+    else
+      product_store_part(C + r * ldc, n, sum.row[r]);
+  }
 }
 
 static void short_block_1(const struct short_product *p, int64_t n, float *C, int64_t ldc) {
@@ -283,8 +286,8 @@ static void short_transpose(const struct product *p, int64_t n, const float *W, 
 
 /* C (m, n) for n <= PRODUCT_LANES, k <= SHORT_K and m >= SHORT_ROWS; the last block of rows overlaps the one before. */
 static void short_columns(const struct product *p, int64_t m, int64_t n, const float *A, const float *W, float *C) {
-  product_lanes W_T[SHORT_K];
-  short_transpose(p, n, W, (float *)W_T);
+  _Alignas(product_lanes) float W_T[SHORT_K * PRODUCT_LANES];
+  short_transpose(p, n, W, W_T);
   const int64_t vectors = (p->k + PRODUCT_LANES - 1) / PRODUCT_LANES;
   struct short_product block = {.W_T = W_T, .k = p->k};
   for (int64_t next = 0; next < m; next += SHORT_ROWS) {

@@ -7,9 +7,9 @@
 #include "core/rng.h"
 
 enum {
-  MOST_SLOTS = 16,          /* steps whose rows are gathered ahead */
-  SLOT_BYTES = 2048 * 1024, /* of them, which stay in the second-level cache */
-  MOST_GROUP = 8,           /* programs of a group: enough to share a gather, and few enough to balance the threads */
+  BLOCK_BYTES = 2048 * 1024, /* of rows that are gathered ahead: they stay in the cache that cores share */
+  WIDE_FLOPS = 100000000,    /* of a step's products, from which on threads share it well */
+  MOST_GROUP = 8,            /* programs of a group: enough to share a gather, and few enough to balance the threads */
 };
 
 /* Where a program's gather writes. */
@@ -54,14 +54,16 @@ static double step_flops(const struct backend_job *job, int64_t rows) {
 
 /* ---- who reads the same rows ------------------------------------------------------------------------------------- */
 
-/* The range's gather, if it is the only one, comes first, and has buffers that nothing else uses. */
+/* The range's gather, if it is the only one, comes first, writes all of its outputs, and nothing else uses X's memory. */
 static const struct plan_op *shared_gather(const struct backend_job *job) {
   const struct plan *plan = job->program->plan;
   const struct plan_op *gather = &plan->ops[job->range.first];
   if (job->range.count == 0 || gather->kind != OP_GATHER) return NULL;
   for (int i = 1; i < job->range.count; i++)
     if (gather[i].kind == OP_GATHER) return NULL;
-  return plan->buffers[gather->gather.X].slot == 0 ? gather : NULL;
+  const struct plan_gather *o = &gather->gather;
+  if (o->y != PLAN_NONE && !job->program->buffers[o->source_y].data) return NULL;
+  return plan->buffers[o->X].slot == 0 ? gather : NULL;
 }
 
 static uint64_t rows_key(const struct backend_job *job, const struct plan_op *gather) {
@@ -77,7 +79,7 @@ static struct member describe(const struct backend_job *job) {
   m.bad_step = cpu_bad_step_flag(program, job->range);
   const double flops = step_flops(job, job->steps[0].rows);
   m.work = flops * (double)job->n_steps;
-  m.wide = flops >= CPU_WIDE_FLOPS;
+  m.wide = flops >= WIDE_FLOPS;
   m.gather = shared_gather(job);
   if (!m.gather) return m;
   const struct plan_gather *o = &m.gather->gather;
@@ -134,8 +136,8 @@ static void run_alone(const struct member *m) {
 struct block {
   int64_t first; /* step */
   int count;
-  struct member *owner[MOST_SLOTS];
-  double weight_sum[MOST_SLOTS];
+  struct member *owner[MOST_GROUP];
+  double weight_sum[MOST_GROUP];
 };
 
 static void point_at(const struct member *m, const struct rows *rows) {
@@ -156,12 +158,12 @@ static struct block gather_block(const struct group *g, int64_t first) {
   struct block block = {.first = first};
   const int64_t row_bytes = longest->gather->gather.n_x * (int64_t)sizeof(float);
   int64_t bytes = 0;
-  for (int i = 0; i < g->count && block.count < MOST_SLOTS && first + block.count < longest->job->n_steps; i++) {
+  for (int i = 0; i < g->count && first + block.count < longest->job->n_steps; i++) {
     struct member *m = &g->members[i];
     if (m->last >= 0) continue;
     const struct plan_step *step = &longest->job->steps[first + block.count];
     bytes += step->rows * row_bytes;
-    if (block.count > 0 && bytes > SLOT_BYTES) break;
+    if (block.count > 0 && bytes > BLOCK_BYTES) break;
     cpu_gather(m->job->program, m->gather, step);
     block.owner[block.count] = m;
     block.weight_sum[block.count++] = weight_sum_of(m) ? *weight_sum_of(m) : 0;
@@ -254,9 +256,9 @@ static void deal(struct group *groups, int count, int threads, struct group *dea
     for (int i = thread; i < count; i += threads) dealt[n++] = groups[i];
 }
 
-/* How many of the last wide members all threads run in turn: those that are left when each thread has had as many as the
- * others, if they are at most half as many as the threads, which is then faster than one thread for each if all threads
- * are at least half as fast as they are many. */
+/* How many of the last wide members all threads run in turn: those left over when every thread has had equally many. One
+ * thread for each of them would leave the others idle. In turn they are faster if they are at most half as many as the
+ * threads, and the threads that share a step are at least half as fast as the same number of single ones. */
 static int run_in_turn(int wide, int threads) {
   const int left = wide % threads;
   return 2 * left <= threads ? left : 0;

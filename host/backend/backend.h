@@ -152,7 +152,7 @@ extern const struct backend backend_cpu;
  * struct backend_host *host); It returns NULL unless host->interface equals the BACKEND_INTERFACE that it was compiled
  * with, so that a module of another build is refused, and reports its failures through host->status_set (the library's
  * own error text is not visible to it). `host` stays valid. */
-enum { BACKEND_INTERFACE = 13 }; /* increment it with every change to this header or plan.h */
+enum { BACKEND_INTERFACE = 14 }; /* increment it with every change to this header or plan.h */
 struct backend_host {
   int interface;
   descent_status (*status_set)(descent_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -167,6 +167,7 @@ struct descent_device {
   uint32_t generation; /* of the process that opened it: core/process.h */
   char name[32];
   char note[256];
+  int threads; /* that it was opened with, at least 1 */
 };
 
 /* ERROR_ARGUMENT unless it is an open device; ERROR_DEVICE in a child of fork(), which has neither its threads nor its

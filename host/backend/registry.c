@@ -170,7 +170,8 @@ descent_status descent_device_open(const char *name, int threads, descent_device
   if (!opened) return DESCENT_ERROR_MEMORY;
   opened->generation = process_generation();
   const int cores = system_cores_usable();
-  descent_status status = open_named(opened, name, threads ? threads : cores < MAX_THREADS ? cores : MAX_THREADS);
+  opened->threads = threads ? threads : cores < MAX_THREADS ? cores : MAX_THREADS;
+  descent_status status = open_named(opened, name, opened->threads);
   if (status != DESCENT_OK) {
     descent_device_close(opened);
     return status;

@@ -39,8 +39,10 @@ descent_status dataset_check_unchanged(const descent_dataset *dataset) {
 }
 
 void dataset_expect_shuffled(const descent_dataset *dataset, bool shuffled) {
-  const struct dataset_storage *storage = dataset->storage;
-  if (storage->mapping) madvise(storage->mapping, storage->mapped_bytes, shuffled ? MADV_RANDOM : MADV_NORMAL);
+  struct dataset_storage *storage = dataset->storage;
+  const int readers = __atomic_add_fetch(&storage->shuffled, shuffled ? 1 : -1, __ATOMIC_ACQ_REL);
+  if (storage->mapping && readers == (shuffled ? 1 : 0))
+    madvise(storage->mapping, storage->mapped_bytes, shuffled ? MADV_RANDOM : MADV_NORMAL);
 }
 
 static void dataset_clear(void *object) {

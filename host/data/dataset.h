@@ -31,6 +31,7 @@ struct dataset_storage {
   void *owned_X, *owned_y, *owned_weights; /* released by free(); NULL when borrowed */
   void *mapping;                           /* of the file that holds X, or NULL; see data/binary.h */
   size_t mapped_bytes;
+  int shuffled;    /* trainings that read the mapping in random order; changed with __atomic builtins */
   int mapped_file; /* with a mapping: its descriptor and modification time, to detect changes */
   struct timespec mapped_time;
   char X_sum[17]; /* XXH64 of X in hexadecimal, as the file states it; "" when unknown */
@@ -120,7 +121,8 @@ descent_status dataset_from_rows(struct dataset_storage given, descent_dataset *
 void dataset_storage_release(struct dataset_storage *storage);
 
 /* Advises the kernel whether mapped rows will be read in shuffled order or, by default, sequentially. Readahead around
- * scattered rows would read many times their size, which matters when the file exceeds memory. */
+ * scattered rows would read many times their size, which matters when the file exceeds memory. Trainings may share the
+ * rows: each says `true` and then `false`, and the last `false` counts. */
 void dataset_expect_shuffled(const descent_dataset *dataset, bool shuffled);
 
 /* ERROR_READ when the mapped file was modified after it was opened. */

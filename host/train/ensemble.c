@@ -50,10 +50,9 @@ done:
 }
 
 descent_status ensemble_bind(struct ensemble *ensemble, const descent_dataset *dataset, bool constant) {
-  const bool once = !constant || (ensemble->members > 1 && !dataset->storage->device);
   descent_status status = DESCENT_OK;
   for (int64_t k = 0; k < ensemble->members; k++)
-    TRY((once ? program_bind_once : program_bind)(&ensemble->programs[k], dataset));
+    TRY((constant ? program_bind : program_bind_once)(&ensemble->programs[k], dataset));
 done:
   return status;
 }

@@ -22,8 +22,8 @@ void ensemble_clear(struct ensemble *ensemble);
 descent_status ensemble_write_network(struct ensemble *ensemble, const descent_network *network);
 descent_status ensemble_copy_state(const struct ensemble *from, struct ensemble *to);
 
-/* Binds the rows of a dataset to all members until ensemble_unbind; `constant`: a device may keep a copy of them until
- * the programs are cleared. Several members never keep copies on a device, which would be as many. */
+/* Binds the rows of a dataset to all members until ensemble_unbind; `constant`: a device may keep a copy of them, which
+ * the members share, until the programs are cleared. */
 descent_status ensemble_bind(struct ensemble *ensemble, const descent_dataset *dataset, bool constant);
 descent_status ensemble_unbind(struct ensemble *ensemble);
 /* As program_bind_rows for each member. */

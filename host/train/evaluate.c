@@ -81,10 +81,7 @@ static descent_status read_block(struct evaluation *e) {
   if (rows == 0) return status;
   TRY(program_read(e->program, e->shown, 0, rows * network_outputs(e->network), PLAN_F32, e->values));
   if (e->own_loss) TRY(own_loss_add(e->own_loss, e->program, rows));
-  if (next_row(e) == e->dataset->rows) goto done;
-  if (e->stop)
-    e->stopped = e->stop(e->user);
-  else
+  if (!e->stop && next_row(e) < e->dataset->rows)
     TRY(progress_report("evaluating", NULL, "rows", next_row(e), e->dataset->rows));
 done:
   return status;
@@ -129,22 +126,59 @@ static bool any_has_rows(struct evaluation *const *all, int64_t count) {
   return false;
 }
 
+/* Asks all whether to stop, those that wait or are finished included. */
+static void poll(struct evaluation *const *all, int64_t count) {
+  for (int64_t i = 0; i < count; i++) {
+    struct evaluation *e = all[i];
+    if (!e->stop || !is_running(e)) continue;
+    const bool stop = e->stop(e->user);
+    e->stopped = stop && next_row(e) < e->dataset->rows;
+  }
+}
+
+/* How many of the evaluations from the first on run together: at least one for each thread of the device, and as many as
+ * have a block within its work. */
+static int64_t count_together(struct evaluation *const *all, int64_t count) {
+  static const double most = 1e9, counting = 1e3; /* flops of a thread, about 50 ms; those of a row on the host */
+  const int threads = all[0]->program->device->threads;
+  double work = 0;
+  int64_t n = 0;
+  for (; n < count; n++) {
+    const double row = 2 * (double)all[n]->network->n_parameters + counting;
+    work += row * (double)program_block_rows(all[n]->program, all[n]->dataset->rows);
+    if (n >= threads && work > most * threads) break;
+  }
+  return n;
+}
+
+/* Runs those from `first` to before `end`; all `count` are asked for stops. `jobs` (end - first). */
+static void run_group(struct evaluation *const *all, int64_t count, int64_t first, int64_t end,
+                      struct program_job *jobs) {
+  struct evaluation *const *group = all + first;
+  const int64_t n = end - first;
+  run_part(group, n, begin);
+  start_blocks(group, n, jobs);
+  run_part(group, n, advance);
+  while (any_has_rows(group, n)) {
+    run_part(group, n, read_block);
+    start_blocks(group, n, jobs); /* a device with a queue computes them while the host counts the last ones */
+    run_part(group, n, count_block);
+    poll(all, count);
+    run_part(group, n, advance);
+  }
+  run_part(group, n, finish);
+  for (int64_t i = 0; i < n; i++) {
+    metrics_free(group[i]->sums);
+    free(group[i]->values);
+  }
+}
+
 void evaluate_together(struct evaluation *const *all, int64_t count) {
   struct program_job *jobs = memory_allocate(count, sizeof *jobs, "evaluations");
   for (int64_t i = 0; i < count && !jobs; i++) fail(all[i], DESCENT_ERROR_MEMORY);
-  run_part(all, count, begin);
-  if (jobs) start_blocks(all, count, jobs);
-  run_part(all, count, advance);
-  while (any_has_rows(all, count)) {
-    run_part(all, count, read_block);
-    start_blocks(all, count, jobs); /* a device with a queue computes them while the host counts the last ones */
-    run_part(all, count, count_block);
-    run_part(all, count, advance);
-  }
-  run_part(all, count, finish);
-  for (int64_t i = 0; i < count; i++) {
-    metrics_free(all[i]->sums);
-    free(all[i]->values);
+  for (int64_t first = 0, end; jobs && first < count; first = end) {
+    end = first + count_together(all + first, count - first);
+    run_group(all, count, first, end, jobs);
   }
   free(jobs);
 }

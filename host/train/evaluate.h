@@ -15,8 +15,9 @@ struct evaluation {
   bool strict;               /* ERROR_DATA for a row with an input or output that is not finite (extremes.h); otherwise
                               * such a row makes measures NaN */
   struct own_loss *own_loss; /* gives the metrics' loss; NULL: the network's does */
-  /* Called between blocks of rows; if it returns true, the evaluation ends with DESCENT_OK and `metrics` is unchanged.
-   * NULL: progress is reported, and ERROR_CANCELLED is possible. */
+  /* Called after each block of rows, also those of the other evaluations; if it returns true and this one has rows left, it
+   * ends with DESCENT_OK, `stopped`, and `metrics` is unchanged. NULL: progress is reported between its blocks, and
+   * ERROR_CANCELLED is possible. */
   bool (*stop)(void *user);
   void *user;
   descent_metrics *metrics;
@@ -32,8 +33,8 @@ struct evaluation {
   bool stopped;
 };
 
-/* Runs the evaluate range over all rows of each dataset, a block at a time and those of all programs, which are on one
- * device, together. Every evaluation has the bits that it has alone. */
+/* Runs the evaluate range over all rows of each dataset, a block at a time. The programs are on one device, and so many of
+ * them run together that a block of each takes a short time. Every evaluation has the bits that it has alone. */
 void evaluate_together(struct evaluation *const *evaluations, int64_t count);
 
 /* One evaluation; its members are those of the struct. */

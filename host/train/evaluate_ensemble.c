@@ -14,7 +14,7 @@
 #include "train/member_outputs.h"
 #include "train/metrics.h"
 
-struct evaluation {
+struct ensemble_evaluation {
   const descent_network *network;
   const descent_dataset *dataset;
   struct ensemble ensemble;
@@ -56,7 +56,7 @@ static float shown_value(const descent_network *network, const double *raw, int6
 }
 
 /* Joins the members' outputs of rows first .. first + rows - 1, which have been read, and adds their losses. */
-static void join_rows(struct evaluation *e, int64_t first, int64_t rows) {
+static void join_rows(struct ensemble_evaluation *e, int64_t first, int64_t rows) {
   const struct dataset_storage *storage = e->dataset->storage;
   const struct member_outputs all = {e->values, e->network->members, rows, network_outputs(e->network)};
   double *const raw = e->scratch.raw;
@@ -70,7 +70,7 @@ static void join_rows(struct evaluation *e, int64_t first, int64_t rows) {
   }
 }
 
-static descent_status add_block(struct evaluation *e, int64_t first, int64_t rows) {
+static descent_status add_block(struct ensemble_evaluation *e, int64_t first, int64_t rows) {
   const struct dataset_storage *storage = e->dataset->storage;
   const int64_t n = network_outputs(e->network);
   descent_status status;
@@ -84,7 +84,7 @@ done:
 }
 
 /* A device with a queue computes a block while the host counts the one before. */
-static descent_status add_rows(struct evaluation *e) {
+static descent_status add_rows(struct ensemble_evaluation *e) {
   const int64_t total = e->dataset->rows;
   int64_t rows = ensemble_block_rows(&e->ensemble, total);
   descent_status status;
@@ -102,7 +102,7 @@ done:
   return status;
 }
 
-static descent_status allocate(struct evaluation *e, int64_t block) {
+static descent_status allocate(struct ensemble_evaluation *e, int64_t block) {
   static const char what[] = "the outputs of an ensemble's members";
   const int64_t n = network_outputs(e->network), members = e->network->members;
   int64_t count;
@@ -116,7 +116,7 @@ static descent_status allocate(struct evaluation *e, int64_t block) {
 descent_status evaluate_ensemble(const descent_network *network, descent_device *device, const descent_dataset *dataset,
                                  const descent_predict_options *options, int64_t top_k, descent_metrics *metrics) {
   const int64_t block = program_evaluation_block(network, device, dataset->rows);
-  struct evaluation e = {.network = network, .dataset = dataset};
+  struct ensemble_evaluation e = {.network = network, .dataset = dataset};
   descent_status status;
   TRY(ensemble_create(network, device, options, 0, block, &e.ensemble));
   TRY(allocate(&e, block));

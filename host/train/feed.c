@@ -125,6 +125,13 @@ descent_status feed_open(struct fit *f) {
 
 static bool epoch_is_done(const struct fit *f) { return f->epoch_steps && f->at.done >= f->epoch_steps; }
 
+/* Says whether the training reads its dataset in random order, once for each change. */
+static void expect_shuffled(struct fit *f, bool shuffles) {
+  if (!f->training || f->shuffles == shuffles) return;
+  dataset_expect_shuffled(f->training, shuffles);
+  f->shuffles = shuffles;
+}
+
 static descent_status begin_dataset(struct fit *f) {
   f->order =
       permutation_create(options_shuffle_seed(&f->options), RNG_SHUFFLE, (uint64_t)f->at.epoch, (uint64_t)f->rows);
@@ -132,7 +139,7 @@ static descent_status begin_dataset(struct fit *f) {
                           .order = f->epoch_steps > 1 ? &f->order : NULL,
                           .y = f->training->storage->y,
                           .weights = f->training->storage->weights};
-  dataset_expect_shuffled(f->training, true);
+  expect_shuffled(f, true);
   return program_bind(&f->trainer->program, f->training);
 }
 
@@ -254,9 +261,7 @@ void feed_taken(struct fit *f) {
   f->bound = false;
 }
 
-void feed_end_epoch(struct fit *f) {
-  if (f->training) dataset_expect_shuffled(f->training, false);
-}
+void feed_end_epoch(struct fit *f) { expect_shuffled(f, false); }
 
 descent_status feed_check_unchanged(const struct fit *f) {
   return f->training ? dataset_check_unchanged(f->training) : DESCENT_OK;

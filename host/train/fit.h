@@ -70,7 +70,7 @@ struct fit {
   char placement[FIT_PLACEMENT];
   struct fit_state at;   /* the position of the training; `seconds` excludes the time since `started` */
   double started;        /* clock_seconds() */
-  int64_t steps_per_run; /* most steps to run at once, adapted so that pauses are frequent enough */
+  int64_t steps_per_run; /* most steps to run at once, which rounds.c adapts so that pauses are frequent enough */
   bool stopped;          /* for the reason `stop` */
   bool save_requested;   /* by on_pause */
   descent_stop stop;
@@ -86,6 +86,7 @@ struct fit {
   struct fit_report report;
   struct recovery *recovery; /* NULL without checkpoints */
   struct feed feed;
+  bool shuffles;                /* has said that it reads its dataset in random order */
   struct permutation order;     /* of the epoch's rows in a dataset */
   struct filler *filler;        /* of a source */
   int64_t fed_epoch, fed_steps; /* the step that the filler has next: as `epoch` and `done` in fit_state */
@@ -126,11 +127,14 @@ descent_status fit_prepare_steps(struct fit *f);
 bool fit_needs_host(const struct fit *f);
 /* The range that runs f->steps otherwise. */
 struct plan_range fit_range(const struct fit *f);
+/* Runs f->steps with the host in between. */
 descent_status fit_run_steps(struct fit *f);
 /* Of the steps that were run: ERROR_DIVERGED, with its explanation, where one was not finite. */
 descent_status fit_take_steps(struct fit *f);
-/* After them; `seconds`: since before fit_prepare_steps; `run_seconds`: those of the run. */
-descent_status fit_after_steps(struct fit *f, double seconds, double run_seconds);
+/* After them; `seconds`: since before fit_prepare_steps. */
+descent_status fit_after_steps(struct fit *f, double seconds);
+/* After a turn of so many seconds in which others ran and this one had to wait, within an epoch: a pause. */
+descent_status fit_wait(struct fit *f, double seconds);
 /* After the last step of the epoch, or a stop. */
 descent_status fit_end_steps(struct fit *f);
 

@@ -97,6 +97,7 @@ static descent_status evaluate_on_ranks(struct fit *f) {
   bool stopped;
   descent_status status;
   TRY(ranks_evaluate(f, fit_poll, f, &stopped, &f->report.validation));
+  f->evaluation.stopped = stopped;
   if (stopped && !f->stopped) fit_stop(f, DESCENT_STOP_CALLBACK); /* asked for on another rank */
 done:
   return status;
@@ -125,8 +126,9 @@ done:
 descent_status fit_end_validation(struct fit *f) {
   descent_status status = f->evaluation.status;
   if (status != DESCENT_OK) TRY(status_set(status, "%s", f->evaluation.error));
-  f->phase = f->stopped ? FIT_OVER : FIT_REPORT; /* a resumed training repeats a validation that was stopped */
-  if (f->stopped) goto done;
+  /* A resumed training repeats a validation that was stopped. A stop behind its last row is one between epochs. */
+  f->phase = f->evaluation.stopped ? FIT_OVER : FIT_REPORT;
+  if (f->evaluation.stopped) goto done;
   TRY(update_best(f, f->validation ? &f->report.validation : NULL, &f->report.improved));
   if (out_of_patience(f)) fit_stop(f, DESCENT_STOP_EARLY);
 done:

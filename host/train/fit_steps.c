@@ -51,13 +51,6 @@ static int64_t count_next(const struct fit *f, int64_t ready) {
   return recovery_limit(f, count);
 }
 
-/* Runs more steps at once while a run is short, fewer when pauses would come too rarely. */
-static void adapt_steps_per_run(struct fit *f, double seconds) {
-  static const double shortest = 0.025, longest = 0.1; /* seconds of a run */
-  if (seconds < shortest && f->steps_per_run < FIT_MAX_STEPS) f->steps_per_run *= 2;
-  if (seconds > longest && f->steps_per_run > 1) f->steps_per_run /= 2;
-}
-
 bool fit_poll(void *user) {
   struct fit *f = user;
   const descent_request request =
@@ -117,8 +110,7 @@ struct plan_range fit_range(const struct fit *f) {
 
 descent_status fit_run_steps(struct fit *f) {
   if (f->own_loss.function) return run_own_step(f, f->steps, with_statistics(f));
-  if (options_cut_steps(&f->options)) return micro_batches_run(f, f->steps, f->n_steps, with_statistics(f));
-  return program_run(&f->trainer->program, fit_range(f), f->steps, f->n_steps);
+  return micro_batches_run(f, f->steps, f->n_steps, with_statistics(f));
 }
 
 descent_status fit_take_steps(struct fit *f) {
@@ -160,10 +152,21 @@ done:
   return status;
 }
 
-descent_status fit_after_steps(struct fit *f, double seconds, double run_seconds) {
+descent_status fit_after_steps(struct fit *f, double seconds) {
   f->at.train_seconds += seconds;
-  adapt_steps_per_run(f, run_seconds);
   return f->at.done != f->epoch_steps ? fit_pause(f) : ranks_agree(f);
+}
+
+descent_status fit_wait(struct fit *f, double seconds) {
+  descent_status status;
+  f->at.train_seconds += seconds;
+  TRY(fit_pause(f));
+  if (f->stopped && f->at.done)
+    TRY(fit_end_steps(f));
+  else if (f->stopped)
+    f->phase = FIT_OVER; /* between epochs: the epoch before has its loss already */
+done:
+  return status;
 }
 
 descent_status fit_end_steps(struct fit *f) {

@@ -87,15 +87,17 @@ static descent_status for_each(struct members *m, int64_t first, int64_t end,
                                descent_status (*part)(struct members *m, int64_t k)) {
   for (int64_t k = first; k < end; k++) {
     const descent_status status = part(m, k);
-    if (status == DESCENT_ERROR_MEMORY && k > 0)
-      return status_set(status, "member %" PRId64 ": %s; %" PRId64 " of %" PRId64 " members would fit", k,
-                        descent_last_error(), k, m->count);
     if (status != DESCENT_OK) return status_set(status, "member %" PRId64 ": %s", k, descent_last_error());
   }
   return DESCENT_OK;
 }
 
-static descent_status compile_member(struct members *m, int64_t k) { return fit_compile(&m->fits[k]); }
+/* Those before k are compiled, and so fit. */
+static descent_status compile_member(struct members *m, int64_t k) {
+  const descent_status status = fit_compile(&m->fits[k]);
+  if (status != DESCENT_ERROR_MEMORY || k == 0) return status;
+  return status_set(status, "%s; %" PRId64 " of %" PRId64 " members would fit", descent_last_error(), k, m->count);
+}
 
 /* The first shows what the others need. */
 static descent_status compile_members(struct members *m) {

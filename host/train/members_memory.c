@@ -4,6 +4,7 @@
 
 #include "core/status.h"
 #include "core/system.h"
+#include "data/dataset.h"
 
 /* Values of the slot of buffer `b`, counted at its first buffer; 0 at the others, and for rows of the caller's. */
 static double values_of(const struct plan *plan, int b) {
@@ -37,34 +38,47 @@ static double bytes_beside(const struct fit *f) {
   return (values + (f->validation ? (double)f->validation->rows : 0)) * sizeof(float);
 }
 
+/* Bytes of the copies of datasets with the network's offsets, which fit_check has made. */
+static double aligned_bytes(const struct fit *f) {
+  double values = 0;
+  for (size_t i = 0; i < sizeof f->aligned / sizeof *f->aligned; i++) {
+    if (!f->aligned[i]) continue;
+    const struct dataset_storage *s = f->aligned[i]->storage;
+    values += (double)s->rows * (double)(s->inputs + (s->y ? s->targets : 0) + (s->weights ? 1 : 0));
+  }
+  return values * sizeof(float);
+}
+
 /* What member k needs, by the program of member 0: scratch memory grows about as the buffers do. */
 static descent_status need_of(const struct fit *fits, int64_t k, double first_plan, double *need) {
   const struct program *first = &fits[0].trainer->program;
   double bytes;
   descent_status status;
   TRY(plan_bytes(&fits[k], &bytes));
-  *need = (double)first->backend->memory(first->compiled) * (bytes / first_plan) + bytes_beside(&fits[k]);
+  *need = (double)first->backend->memory(first->compiled) * (bytes / first_plan) + bytes_beside(&fits[k]) +
+          aligned_bytes(&fits[k]);
 done:
   return status;
 }
 
 descent_status members_check_memory(const char *root, const struct fit *fits, int64_t count) {
-  double first_plan, first, need, sum = 0;
-  int64_t fitting = 1;
+  double first_plan, need, sum = 0, held;
+  int64_t fitting = 0;
   descent_status status = DESCENT_OK;
   if (fits[0].device->backend->list) return status;
-  const double available = (double)system_memory_available(root);
   TRY(plan_bytes(&fits[0], &first_plan));
-  TRY(need_of(fits, 0, first_plan, &first));
-  for (int64_t k = 1; k < count; k++) {
+  TRY(need_of(fits, 0, first_plan, &held)); /* what the members have already: the first all, the others their copies */
+  for (int64_t k = 1; k < count; k++) held += aligned_bytes(&fits[k]);
+  const double available = (double)system_memory_available(root) + held;
+  for (int64_t k = 0; k < count; k++) {
     TRY(need_of(fits, k, first_plan, &need));
     sum += need;
     if (sum <= available) fitting++;
   }
-  if (sum > available) /* of which the first has its part */
+  if (sum > available)
     TRY(status_set(DESCENT_ERROR_MEMORY,
                    "%" PRId64 " members need %.3g GB of memory, %.3g GB are available: %" PRId64 " would fit", count,
-                   (sum + first) * 1e-9, (available + first) * 1e-9, fitting));
+                   sum * 1e-9, available * 1e-9, fitting));
 done:
   return status;
 }

@@ -1,6 +1,9 @@
-/* Runs trainings beside each other. In each turn, those advance that are least far in their epoch; so none begins the next
- * epoch before all have finished theirs, and one that repeats steps after a divergence catches up first. A single training
- * is the case of one. */
+/* Runs trainings beside each other. In each turn, those advance that are in the earliest phase of their epoch, so none
+ * begins the next epoch before all have finished the one that they are in; one that has rolled back finishes that of its
+ * checkpoint in this round. A single training is the case of one.
+ *
+ * A turn of steps lasts about as long as on_pause may wait. Where that is too short for many steps of all, fewer trainings
+ * run at a time: the first step of each finds the parameters and moments of another one in the caches. */
 #include "train/rounds.h"
 
 #include <stdio.h>
@@ -11,9 +14,12 @@
 #include "core/status.h"
 #include "train/recovery.h"
 
+enum { LEAST_STEPS = 16 }; /* of a training in a turn: reading its state into the caches is then a small part */
+
 struct rounds {
   struct fit *fits;
   int64_t count;
+  int64_t turn_steps;                /* of all trainings in a turn, adapted to its time */
   struct fit **present;              /* (count) those that advance in this turn; NULL: has ended within it */
   struct program_job *jobs;          /* (count) */
   struct evaluation **evaluations;   /* (count) */
@@ -49,12 +55,33 @@ static void settle_present(struct rounds *r, int64_t i, descent_status status) {
 
 /* ---- steps ------------------------------------------------------------------------------------------------------ */
 
-/* Keeps those of the first n of r->present that have steps to run; returns their number. */
+static int64_t steps_left(const struct fit *f) { return f->epoch_steps - f->at.done; }
+
+/* By falling number of steps left, in the order of r->fits where equal, so that none is left to run alone at the end. */
+static int compare_steps_left(const void *a, const void *b) {
+  const struct fit *f = *(struct fit *const *)a, *g = *(struct fit *const *)b;
+  if (steps_left(f) != steps_left(g)) return steps_left(f) > steps_left(g) ? -1 : 1;
+  return f < g ? -1 : f > g;
+}
+
+/* How many of `ready` trainings run in a turn at least, and in multiples of: one for each thread. */
+static int64_t least_running(const struct rounds *r, int64_t ready) {
+  const int64_t threads = r->fits->device->threads;
+  return threads < ready ? threads : ready;
+}
+
+/* Keeps those of the first n of r->present that run steps in this turn, and returns their number. The others wait, with
+ * n_steps 0. */
 static int64_t prepare_steps(struct rounds *r, int64_t n) {
-  int64_t n_running = 0;
+  const int64_t least = least_running(r, n);
+  int64_t n_running = 0, steps = 0;
+  qsort(r->present, (size_t)n, sizeof *r->present, compare_steps_left);
   for (int64_t i = 0; i < n; i++) {
     struct fit *f = r->present[i];
-    if (!settle(f, fit_prepare_steps(f))) continue;
+    const bool is_full = n_running && n_running % least == 0 && steps >= r->turn_steps;
+    f->n_steps = 0;
+    if ((is_full && steps_left(f) > 0) || !settle(f, fit_prepare_steps(f))) continue;
+    steps += f->n_steps;
     if (f->n_steps)
       r->present[n_running++] = f;
     else
@@ -63,10 +90,20 @@ static int64_t prepare_steps(struct rounds *r, int64_t n) {
   return n_running;
 }
 
-/* Runs the steps of all that need no host in between, in one call. It does not say whose steps were done before one
- * failed, so none of them continues then. */
-static void run_jobs(struct rounds *r, int64_t n) {
+/* After a failure of the device: no training whose steps are run together continues, those that wait included. */
+static void fail_jobs(struct rounds *r, int64_t n, descent_status status) {
   char text[sizeof r->fits->error];
+  snprintf(text, sizeof text, "%s", descent_last_error());
+  for (int64_t i = 0; i < r->count; i++)
+    if (r->fits[i].phase == FIT_STEPS && !fit_needs_host(&r->fits[i]))
+      settle(&r->fits[i], status_set(status, "%s", text));
+  for (int64_t i = 0; i < n; i++)
+    if (r->present[i]->phase != FIT_STEPS) r->present[i] = NULL;
+}
+
+/* Runs the steps of all that need no host in between, in one call. It does not say whose steps were done before one
+ * failed. */
+static void run_jobs(struct rounds *r, int64_t n) {
   int64_t n_jobs = 0;
   for (int64_t i = 0; i < n; i++) {
     struct fit *f = r->present[i];
@@ -74,15 +111,35 @@ static void run_jobs(struct rounds *r, int64_t n) {
       r->jobs[n_jobs++] = (struct program_job){&f->trainer->program, fit_range(f), f->steps, f->n_steps};
   }
   const descent_status status = program_run_together(r->jobs, n_jobs);
-  if (status == DESCENT_OK) return;
-  snprintf(text, sizeof text, "%s", descent_last_error());
-  for (int64_t i = 0; i < n; i++)
-    if (!fit_needs_host(r->present[i])) settle_present(r, i, status_set(status, "%s", text));
+  if (status != DESCENT_OK) fail_jobs(r, n, status);
+}
+
+/* Fits the next turn of `ready` trainings to the time of this one, in which so many steps took `seconds`. */
+static void adapt_turn(struct rounds *r, int64_t ready, int64_t steps, double seconds) {
+  static const double aim = 0.05; /* seconds of a turn */
+  const double fitting = (double)steps * aim, twice = 2 * (double)r->turn_steps * seconds;
+  r->turn_steps = fitting >= twice ? 2 * r->turn_steps : (int64_t)(fitting / seconds);
+  if (r->turn_steps < 1) r->turn_steps = 1;
+  if (r->turn_steps > r->count * FIT_MAX_STEPS) r->turn_steps = r->count * FIT_MAX_STEPS;
+  const int64_t alone = r->turn_steps / least_running(r, ready); /* steps of each if as few as possible run */
+  int64_t each = r->turn_steps / ready;
+  if (each < LEAST_STEPS) each = alone < LEAST_STEPS ? alone : LEAST_STEPS;
+  if (each < 1) each = 1;
+  for (int64_t i = 0; i < r->count; i++) r->fits[i].steps_per_run = each < FIT_MAX_STEPS ? each : FIT_MAX_STEPS;
+}
+
+static void pause_waiting(struct rounds *r, double seconds) {
+  for (int64_t i = 0; i < r->count; i++) {
+    struct fit *f = &r->fits[i];
+    if (f->phase == FIT_STEPS && f->n_steps == 0) settle(f, fit_wait(f, seconds));
+  }
 }
 
 static void run_steps(struct rounds *r) {
   const double started = clock_seconds();
-  const int64_t n = prepare_steps(r, gather(r, FIT_STEPS));
+  const int64_t ready = gather(r, FIT_STEPS), n = prepare_steps(r, ready);
+  int64_t steps = 0;
+  for (int64_t i = 0; i < n; i++) steps += r->present[i]->n_steps;
   const double ran = clock_seconds();
   run_jobs(r, n);
   for (int64_t i = 0; i < n; i++)
@@ -90,10 +147,12 @@ static void run_steps(struct rounds *r) {
   for (int64_t i = 0; i < n; i++)
     if (r->present[i]) settle_present(r, i, fit_take_steps(r->present[i]));
   const double now = clock_seconds();
+  if (n) adapt_turn(r, ready, steps, now - ran);
   for (int64_t i = 0; i < n; i++) {
     struct fit *f = r->present[i];
-    if (f && settle(f, fit_after_steps(f, now - started, now - ran)) && f->stopped) settle(f, fit_end_steps(f));
+    if (f && settle(f, fit_after_steps(f, now - started)) && f->stopped) settle(f, fit_end_steps(f));
   }
+  pause_waiting(r, now - started);
 }
 
 /* ---- between epochs --------------------------------------------------------------------------------------------- */
@@ -168,9 +227,9 @@ static descent_status allocate(struct rounds *r) {
 }
 
 descent_status rounds_run(struct fit *fits, int64_t count, const descent_members_options *options) {
-  struct rounds r = {.fits = fits, .count = count, .options = options};
+  struct rounds r = {.fits = fits, .count = count, .turn_steps = 1, .options = options};
   descent_status status;
-  TRY(allocate(&r));
+  TRY(fit_agree(fits, allocate(&r))); /* recovery_start is collective */
   for (int64_t i = 0; i < count; i++) {
     status = recovery_start(&fits[i]);
     fits[i].ready = status == DESCENT_OK;

@@ -1047,7 +1047,9 @@ typedef struct descent_train_options {
     int (*on_epoch)(void *user, const descent_epoch_info *info);
     /* Between steps, about every 0.1 seconds, or after each step that takes longer, and between blocks of the
      * validation rows (at most 4,096) while those are measured: a stop there leaves the epoch unfinished; resuming
-     * completes it. */
+     * completes it. Of members of descent_fit_members: after the steps of a turn, in which at least one member runs for
+     * each thread, and after a block of each of these while validation rows are measured, also while other members do
+     * that; not from the end of a member's steps in an epoch until all have ended theirs. */
     descent_request (*on_pause)(void *user);
     void (*on_checkpoint)(void *user, const descent_checkpoint_info *info); /* on the thread of descent_fit */
     void *user;
@@ -1317,6 +1319,7 @@ typedef struct descent_source {
    * changes nothing. */
   int64_t (*next)(void *user, float *X, float *y, float *weights, int64_t rows);
   /* The rows of `epoch` (from 1) come next, in an order that depends on (epoch, seed) only; the engine does not shuffle.
+   * `seed` is that of shuffles: the options' shuffle_seed, or seed where that is 0.
    * Called before each epoch, the first included. A training that resumes or rolls back within an epoch needs no row
    * before `row` (from 0), otherwise `row` is 0. Returns the row that `next` begins with, 0 .. row, of which the engine
    * skips those before `row`; below 0 ends the training with ERROR_READ. NULL: the rows come once, so epochs is 1, and

@@ -543,11 +543,6 @@ TEST(RunTogether, GathersForEachWhereAnythingThatTheRowsDependOnDiffers) {
   values.loss = DESCENT_LOSS_MEAN_SQUARED_ERROR;
   for (int plan_handles::*buffer : {&plan_handles::y_shift, &plan_handles::y_scale})
     EXPECT_EQ(rows_gathered(alike(2, values), 1, write(buffer)), 2 * rows_of(values));
-  const auto without_targets = [](const Members &m) {
-    for (size_t k = 0; k < 2; k++)
-      OK(program_bind_buffer(&m[k]->program, m[k]->program.at.source_y, DESCENT_DTYPE_F32, nullptr, 0, true));
-  };
-  EXPECT_EQ(rows_gathered(alike(2, values), 1, without_targets), 2 * rows_of(values)) << "y, w and their sum stay";
   Spec bytes; /* of the same address */
   bytes.inputs = BYTES, bytes.hidden = {};
   const auto as_floats = [](const Members &m) {

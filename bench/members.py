@@ -25,6 +25,8 @@ WORKLOADS = {
     # name: inputs, hidden, classes, members, batch, steps of an epoch
     "notes": (30, "16,8", 2, 64, 64, 100),
     "notes-short": (30, "16,8", 2, 64, 64, 9),  # an epoch's end and its statistics come after every ninth step
+    "middle": (64, "200,100", 10, 64, 64, 60),
+    "large": (64, "512,256", 10, 64, 64, 60),  # 2.6 MB of parameters, gradients and moments of each
     "mnist": (784, "128,64", 10, 8, 64, 100),
 }
 HERE = os.path.dirname(os.path.abspath(__file__))

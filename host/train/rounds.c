@@ -14,7 +14,7 @@
 #include "core/status.h"
 #include "train/recovery.h"
 
-enum { LEAST_STEPS = 16 }; /* of a training in a turn: reading its state into the caches is then a small part */
+enum { LEAST_STEPS = 64 }; /* of a training in a turn: reading its state into the caches is then a small part */
 
 struct rounds {
   struct fit *fits;

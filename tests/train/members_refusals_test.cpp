@@ -288,6 +288,21 @@ TEST(MembersMemory, IsComparedBeforeTheOthersAreCompiled) {
   EXPECT_NE(std::string(descent_last_error()).find(": 1 would fit"), std::string::npos) << descent_last_error();
 }
 
+/* fit_check has made them for all members; what k members need has the copies of these. */
+TEST(MembersMemory, HasTheCopiesOfDatasetsInIt) {
+  Compared c(std::vector<std::vector<int64_t>>(4, {5, 200, 3}));
+  const int64_t one = c.bytes_of(0), copy = 100000 * 6 * 4;
+  const Rows rows = make_rows(100000, 5, 1, 3, 1);
+  for (struct fit &f : c.fits) f.aligned[0] = rows.dataset().release();
+  EXPECT_EQ(c.check(3 * one + (1 << 10)), DESCENT_OK) << descent_last_error();
+  const int64_t available = (5 * one / 2) >> 10 << 10;
+  ASSERT_EQ(c.check(available), DESCENT_ERROR_MEMORY);
+  char expected[200];
+  std::snprintf(expected, sizeof expected, "4 members need %.3g GB of memory, %.3g GB are available: 3 would fit",
+                4 * static_cast<double>(one + copy) * 1e-9, static_cast<double>(available + one + 4 * copy) * 1e-9);
+  EXPECT_EQ(std::string(descent_last_error()), expected);
+}
+
 /* The estimate of a shape by that of another one is as good as a fifth of it. */
 TEST(MembersMemory, OfOtherShapesIsEstimated) {
   Compared c({{5, 200, 3}, {5, 900, 900, 3}});

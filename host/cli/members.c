@@ -18,32 +18,6 @@ static const char *const command = training_command;
 
 /* ---- places ------------------------------------------------------------------------------------------------------ */
 
-/* "log.jsonl" of member 3 is "log-3.jsonl", and the folder "run" "run/member-3". NULL when out of memory. */
-static char *file_of(const char *path, int64_t k) {
-  const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
-  const int before = (int)(dot && dot != name ? dot - path : (ptrdiff_t)strlen(path));
-  char *text = NULL;
-  return asprintf(&text, "%.*s-%" PRId64 "%s", before, path, k, path + before) < 0 ? NULL : text;
-}
-
-static char *folder_of(const char *path, const char *noun, int64_t k) {
-  char *text = NULL;
-  return asprintf(&text, "%s/%s-%" PRId64, path, noun, k) < 0 ? NULL : text;
-}
-
-/* False when out of memory. */
-static bool set_places(struct run *r, const struct train_values *v, const char *noun, int64_t k) {
-  struct descent_train_options *train = &r->values.training.train;
-  if (k >= MEMBERS_DRAWN) r->values.report = NULL;
-  if (v->checkpoint && !(r->values.checkpoint = r->checkpoint = folder_of(v->checkpoint, noun, k))) return false;
-  if (v->resume && !(r->values.resume = r->resume = folder_of(v->resume, noun, k))) return false;
-  if (v->log && !(r->values.log = r->log = file_of(v->log, k))) return false;
-  if (v->tensorboard && !(r->values.tensorboard = r->tensorboard = folder_of(v->tensorboard, noun, k))) return false;
-  train->checkpoint.folder = r->values.checkpoint;
-  train->checkpoint.resume = r->values.resume;
-  return true;
-}
-
 /* The folder in which each network has one. */
 static int make_folder(const char *path) {
   if (mkdir(path, 0777) == 0 || errno == EEXIST) return EXIT_DONE;
@@ -86,7 +60,8 @@ int members_open(struct members *m, const struct training *t, const char *noun, 
     m->runs[k].values = *v;
     m->members[k] = descent_member_default();
     snprintf(m->runs[k].title, sizeof m->runs[k].title, "%s %" PRId64 ": ", noun, k);
-    fits = set_places(&m->runs[k], v, noun, k);
+    if (k >= MEMBERS_DRAWN) m->runs[k].values.report = NULL;
+    fits = member_places_set(&m->runs[k].places, &m->runs[k].values, k);
   }
   if (!fits) return fail(command, EXIT_RUN, "%" PRId64 " networks: out of memory", count);
   allow_files(count);

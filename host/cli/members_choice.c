@@ -1,4 +1,5 @@
-/* --ensemble, --folds and what they exclude. */
+/* --ensemble, --folds, what they exclude, and the places of what each network writes. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,4 +79,39 @@ int members_choice_check(const char *command, const struct train_values *v, cons
   if (v->folds || v->ensemble > 1) code = check_company(command, v, option, launcher);
   if (code == EXIT_DONE && v->folds) code = check_folds(command, v);
   return code == EXIT_DONE ? check_folders(command, v) : code;
+}
+
+/* ---- places ------------------------------------------------------------------------------------------------------ */
+
+/* "log.jsonl" of member 3 is "log-3.jsonl", and the folder "run" "run/member-3". NULL when out of memory. */
+static char *file_of(const char *path, int64_t k) {
+  const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
+  const int before = (int)(dot && dot != name ? dot - path : (ptrdiff_t)strlen(path));
+  char *text = NULL;
+  return asprintf(&text, "%.*s-%" PRId64 "%s", before, path, k, path + before) < 0 ? NULL : text;
+}
+
+static char *folder_of(const char *path, const char *noun, int64_t k) {
+  char *text = NULL;
+  return asprintf(&text, "%s/%s-%" PRId64, path, noun, k) < 0 ? NULL : text;
+}
+
+bool member_places_set(struct member_places *places, struct train_values *v, int64_t k) {
+  const char *noun = v->folds ? "fold" : "member";
+  struct descent_train_options *train = &v->training.train;
+  *places = (struct member_places){0};
+  if (v->checkpoint && !(v->checkpoint = places->checkpoint = folder_of(v->checkpoint, noun, k))) return false;
+  if (v->resume && !(v->resume = places->resume = folder_of(v->resume, noun, k))) return false;
+  if (v->log && !(v->log = places->log = file_of(v->log, k))) return false;
+  if (v->tensorboard && !(v->tensorboard = places->tensorboard = folder_of(v->tensorboard, noun, k))) return false;
+  train->checkpoint.folder = v->checkpoint;
+  train->checkpoint.resume = v->resume;
+  return true;
+}
+
+void member_places_clear(struct member_places *places) {
+  free(places->checkpoint);
+  free(places->resume);
+  free(places->log);
+  free(places->tensorboard);
 }

@@ -2,7 +2,6 @@
 
 #include <inttypes.h>
 #include <stdarg.h>
-#include <stdlib.h>
 
 #include "cli/interrupt.h"
 #include "report/text.h"
@@ -141,10 +140,7 @@ int run_open(struct run *r, const struct training *t, struct run_group *group, d
 
 void run_close(struct run *r) {
   records_close(&r->records);
-  free(r->checkpoint);
-  free(r->resume);
-  free(r->log);
-  free(r->tensorboard);
+  member_places_clear(&r->places);
 }
 
 descent_status run_set_provenance(const struct training *t, descent_network *network, const descent_fit_result *result,

@@ -18,9 +18,9 @@ struct run_group {
 struct run {
   const struct training *training;
   struct run_group *group;
-  struct train_values values;                    /* the training's, with the places of this run's files */
-  char *checkpoint, *resume, *log, *tensorboard; /* those places, where they are not the training's; or NULL */
-  char title[32];                                /* "member 3: " before what is said; "" alone */
+  struct train_values values;  /* the training's, with the places of this run's files */
+  struct member_places places; /* those, where they are not the training's */
+  char title[32];              /* "member 3: " before what is said; "" alone */
   descent_network *network;
   const struct training_rows *rows;
   struct records records;

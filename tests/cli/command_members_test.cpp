@@ -478,6 +478,49 @@ TEST(Folds, ThatAllDivergeEndAsOneNetworkDoes) {
   EXPECT_FALSE(folder.has("out.csv"));
 }
 
+/* ---- places ------------------------------------------------------------------------------------------------------ */
+
+/* No network of several writes over an input, an output or a checkpoint, by a name derived from that of an option. */
+TEST(Members, DoNotWriteOverOtherFiles) {
+  Folder folder;
+  const std::string data = make_data("binary", 30);
+  for (const char *name : {"run-0.csv", "run-1.csv", "config-1.json"}) folder.write(name, data);
+  folder.write("config-1.json", R"({"epochs": 2})");
+  std::filesystem::create_directory(folder / "kept");
+  std::filesystem::create_directory(folder / "board");
+  std::filesystem::create_directories(folder / "more/member-1");
+  const struct {
+    Arguments arguments;
+    const char *says;
+  } cases[] = {
+      {{"--log", "run.csv"}, "--log 'run-0.csv': is also an input file"},
+      {{"--log", "config.json", "--config", "config-1.json"}, "--log 'config-1.json': is also an input file"},
+      {{"--log", "run.csv", "--validation", "run-1.csv"}, "--log 'run-0.csv': is also an input file"},
+      {{"--log", "out", "--out", "out-1"}, "--log 'out-1': is also the model file (--out)"},
+      {{"--log", "page.html", "--report", "./page-1.html"}, "'./page-1.html': is also the log file (--log)"},
+      {{"--tensorboard", "board", "--out", "board/member-1"}, "'board/member-1': is also the folder of --tensorboard"},
+      {{"--checkpoint", "kept", "--out", "kept/member-1"}, "'kept/member-1': is also the folder of the checkpoints"},
+      {{"--resume", "more", "--out", "more/member-1/lock"}, "'more/member-1/lock': is a name that the checkpoints in "},
+      {{"--resume", "kept", "--log", "kept/member"}, "'kept/member-0': is also the folder of the checkpoints"},
+      {{"--log", "no/log"}, "no/log: cannot write"},
+  };
+  for (const auto &c : cases) {
+    const Result result =
+        folder.run(Arguments{"train", "run-0.csv", "--target", "answer", "--ensemble", "2"} + c.arguments);
+    EXPECT_NE(result.code, 0) << testing::PrintToString(c.arguments);
+    expect_one_line(result.err);
+    expect_contains(result.err, c.says);
+    EXPECT_EQ(folder.read("run-0.csv"), data);
+    EXPECT_TRUE(std::filesystem::is_empty(folder / "kept"));
+    EXPECT_TRUE(std::filesystem::is_empty(folder / "board"));
+    EXPECT_TRUE(std::filesystem::is_empty(folder / "more/member-1"));
+  }
+  const Result folds = folder.run(
+      {"train", "run-0.csv", "--target", "answer", "--folds", "2", "--log", "out", "--out-of-fold", "out-1"});
+  EXPECT_EQ(folds.code, 2);
+  expect_contains(folds.err, "--out-of-fold 'out-1': is also the log file (--log)");
+}
+
 /* ---- refusals ---------------------------------------------------------------------------------------------------- */
 
 TEST(Members, AreRefusedInOneLine) {

@@ -44,6 +44,14 @@ std::vector<float> parameters_of(const Network &network) {
   return all;
 }
 
+/* Those of all members, one after another. */
+std::vector<std::vector<float>> members_of(const Network &ensemble) {
+  std::vector<std::vector<float>> all;
+  for (int64_t k = 0; k < descent_network_members(ensemble.get()); k++)
+    all.push_back(parameters_of(member_of(ensemble, k)));
+  return all;
+}
+
 Json provenance_of(const Network &network) { return parse(descent_network_provenance(network.get())); }
 
 /* Seeds of the members, as the model states them. */
@@ -190,6 +198,38 @@ TEST(Ensemble, SharesTheOrderOfRowsOnRequest) {
   EXPECT_NE(parameters_of(member_of(own, 1)), parameters_of(member_of(shared, 1)));
   const Result said = folder.run(quick + Arguments{"--ensemble", "2", "--ensemble-shuffle", "shared"});
   expect_contains(said.err, ", rows shuffled alike for all\n");
+}
+
+/* 0 stands for each member's seed, and so cannot be the seed of all. */
+TEST(Ensemble, SharesTheOrderOfAnotherSeedWhereItsSeedIs0) {
+  Folder folder;
+  folder.write("data.csv", make_noisy(120));
+  const Arguments training = job + Arguments{"--ensemble", "2"}, shared = {"--ensemble-shuffle", "shared"};
+  const Arguments of_1 = {"--shuffle-seed", std::to_string(descent_member_seed(0, 1))};
+  ASSERT_EQ(folder.run(training + of_1).code, 0);
+  const Network expected = load(folder);
+  ASSERT_EQ(folder.run(training + shared).code, 0);
+  EXPECT_EQ(members_of(load(folder)), members_of(expected));
+  /* --shuffle-seed has precedence over --seed, as for one network. */
+  ASSERT_EQ(folder.run(training + shared + of_1 + Arguments{"--seed", "5"}).code, 0);
+  const Network given = load(folder);
+  ASSERT_EQ(folder.run(training + of_1 + Arguments{"--seed", "5"}).code, 0);
+  EXPECT_EQ(members_of(load(folder)), members_of(given));
+  expect_contains(folder.run(quick + Arguments{"--ensemble", "2"} + of_1).err, ", rows shuffled alike for all\n");
+}
+
+TEST(Ensemble, ShowsItsSeedsInInfo) {
+  Folder folder;
+  folder.write("data.csv", make_noisy(60));
+  const auto seed = [](int64_t k) { return std::to_string(descent_member_seed(7, k)); };
+  const Arguments training = job + Arguments{"--seed", "7", "--epochs", "1"};
+  ASSERT_EQ(folder.run(training + Arguments{"--ensemble", "2"}).code, 0);
+  expect_contains(folder.run({"info", "model.safetensors"}).out, "\nseeds         7, " + seed(1) + "\n");
+  ASSERT_EQ(folder.run(training + Arguments{"--ensemble", "6"}).code, 0);
+  expect_contains(folder.run({"info", "model.safetensors"}).out,
+                  "\nseeds         7, " + seed(1) + ", " + seed(2) + ", " + seed(3) + ", ... (6 in all)\n");
+  ASSERT_EQ(folder.run(training).code, 0);
+  EXPECT_EQ(folder.run({"info", "model.safetensors"}).out.find("\nseeds "), std::string::npos);
 }
 
 TEST(Ensemble, StopsEachMemberEarly) {
@@ -342,7 +382,9 @@ TEST(Folds, AreMeasuredByNetworksOfTheOtherRows) {
     EXPECT_NEAR(row_of(result.out, "mean")[0], sum / 5, 1e-4);
     EXPECT_NEAR(row_of(result.out, "deviation")[0], std::sqrt((squares - sum * sum / 5) / 4), 2e-3);
     EXPECT_FALSE(folder.has("model.safetensors"));
-    expect_contains(result.out, "no model was saved: the same command without --folds trains one on all rows\n");
+    const std::string unsaved = "no model was saved: the same command without --folds trains one on all rows";
+    expect_contains(result.out, unsaved + " but those that --validation 0.2 holds out\n");
+    expect_contains(folder.run(job + Arguments{"--folds", "5", "--validation", "0"}).out, unsaved + "\n");
     EXPECT_EQ(folder.run(job + Arguments{"--folds", "5", "--seed", "4"}).out.substr(0, 400), result.out.substr(0, 400));
   }
 }

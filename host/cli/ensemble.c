@@ -97,8 +97,9 @@ static descent_status join(struct ensemble *e) {
   descent_status status = chosen ? DESCENT_OK : DESCENT_ERROR_MEMORY;
   e->n_joined = 0;
   for (int64_t k = 0; chosen && k < e->m.count; k++) {
-    if (any ? e->m.members[k].status != DESCENT_OK : !members_kept(&e->m, k)) continue;
-    if (e->n_joined == 0) e->result = e->m.members[k].result;
+    const descent_member *member = &e->m.members[k];
+    if (any ? member->status != DESCENT_OK : !run_kept(&e->m.runs[k], member->status, member->result.steps)) continue;
+    if (e->n_joined == 0) e->result = member->result;
     chosen[e->n_joined] = e->networks[k];
     e->joined[e->n_joined++] = k;
   }

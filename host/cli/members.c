@@ -111,7 +111,8 @@ void members_describe(const struct members *m, char text[static 256]) {
 
 static void on_epochs(void *user, const descent_epoch_info *const *epochs, bool *stop, int64_t count) {
   struct members *m = user;
-  (void)stop; /* each has ended its training where a signal or its records want that */
+  /* Each has seen a signal, but not that the records of a later one failed. */
+  for (int64_t k = 0; k < count; k++) stop[k] = m->group.failed;
   progress_members(&m->group.progress, descent_network_task(m->runs[0].network), epochs, count);
 }
 
@@ -152,13 +153,6 @@ void members_report_failures(const struct members *m, const char *fate) {
          fate);
 }
 
-bool members_kept(const struct members *m, int64_t k) {
-  const descent_member *member = &m->members[k];
-  const bool broken_off = member->status == DESCENT_ERROR_READ || member->status == DESCENT_ERROR_DEVICE;
-  return member->status == DESCENT_ERROR_DIVERGED || (broken_off && m->runs[k].learned) ||
-         (member->status == DESCENT_ERROR_WRITE && member->result.steps > 0);
-}
-
 void members_print_end(const struct members *m) {
   char text[TEXT_SIZE];
   int64_t fewest = INT64_MAX, most = 0, steps = 0, trained = 0, ends[3] = {0};
@@ -177,7 +171,10 @@ void members_print_end(const struct members *m) {
   printf(" (%s step%s in all)", text_count(steps, text), steps == 1 ? "" : "s");
   printf(" in %s", text_duration(m->seconds, text));
   if (ends[DESCENT_STOP_EARLY]) printf(", %s stopped early", text_count(ends[DESCENT_STOP_EARLY], text));
-  if (ends[DESCENT_STOP_CALLBACK]) printf(", %s stopped on request", text_count(ends[DESCENT_STOP_CALLBACK], text));
+  if (m->group.failed)
+    printf(", stopped because a record could not be written");
+  else if (ends[DESCENT_STOP_CALLBACK])
+    printf(", %s stopped on request", text_count(ends[DESCENT_STOP_CALLBACK], text));
   putchar('\n');
 }
 
@@ -197,9 +194,7 @@ int members_end(struct members *m, int code) {
     code = fail(command, EXIT_RUN, "%s: %" PRId64 " checkpoint%s could not be written", v->checkpoint, failures,
                 failures == 1 ? "" : "s");
   if (incomplete) code = EXIT_RUN;
-  if (interrupt_signal()) {
+  if (interrupt_signal() || m->group.failed || m->status == DESCENT_ERROR_DEVICE)
     results_print_way_on(stdout, saved ? v->checkpoint : NULL, most_steps);
-    if (code == EXIT_DONE) code = EXIT_SIGNAL + interrupt_signal();
-  }
-  return code;
+  return code == EXIT_DONE && interrupt_signal() ? EXIT_SIGNAL + interrupt_signal() : code;
 }

@@ -8,7 +8,17 @@
 
 static bool is_alone(const struct run *r) { return r->group->runs == 1; }
 
-bool run_stopping(const struct run *r) { return r->records.failed || interrupt_signal(); }
+bool run_stopping(const struct run *r) {
+  if (r->records.failed) r->group->failed = true;
+  return r->group->failed || interrupt_signal();
+}
+
+/* Data that changed under the training and a device that failed leave the weights of an epoch before, as a divergence
+ * does; a folder of checkpoints that was taken away, those of the last step. */
+bool run_kept(const struct run *r, descent_status status, int64_t steps) {
+  const bool broken_off = status == DESCENT_ERROR_READ || status == DESCENT_ERROR_DEVICE;
+  return status == DESCENT_ERROR_DIVERGED || (broken_off && r->learned) || (status == DESCENT_ERROR_WRITE && steps > 0);
+}
 
 void run_say(struct run *r, const char *format, ...) {
   char text[1400];

@@ -307,6 +307,27 @@ TEST(Ensemble, LogsEachMember) {
   EXPECT_EQ(folder.run({"plot", "log-0.jsonl", "log-1.jsonl"}).code, 0);
 }
 
+/* A log that breaks in one member ends all in the same epoch, as it ends one network. */
+TEST(Members, EndTogetherWhenALogCannotBeWritten) {
+  for (const char *option : {"--ensemble", "--folds"}) {
+    Folder folder;
+    folder.write("data.csv", make_noisy(90));
+    std::filesystem::create_symlink("/dev/full", folder / "log-1.jsonl");
+    const Result result = folder.run(job + Arguments{option, "3", "--log", "log.jsonl"});
+    EXPECT_EQ(result.code, 1);
+    EXPECT_EQ(result.err, "descent train: log-1.jsonl: cannot write: No space left on device\n");
+    expect_contains(result.out, "\ntrained 3 networks, 1 epoch (");
+    expect_contains(result.out, ", stopped because a record could not be written\n");
+    EXPECT_EQ(lines(folder.read("log-0.jsonl")).size(), 1U);
+    EXPECT_EQ(lines(folder.read("log-2.jsonl")).size(), 1U);
+    if (std::string(option) == "--folds") continue;
+    const Json root = provenance_of(load(folder));
+    const cJSON *members = cJSON_GetObjectItem(cJSON_GetObjectItem(root.get(), "ensemble"), "members"), *member;
+    EXPECT_EQ(cJSON_GetArraySize(members), 3);
+    cJSON_ArrayForEach(member, members) EXPECT_EQ(cJSON_GetNumberValue(cJSON_GetObjectItem(member, "epochs")), 1);
+  }
+}
+
 /* ---- checkpoints ------------------------------------------------------------------------------------------------- */
 
 TEST(Ensemble, ContinuesAfterASignalToTheSameBytes) {

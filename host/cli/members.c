@@ -48,6 +48,14 @@ static int check_size(const struct training *t, int64_t count) {
               text_count((int64_t)(all / each), fit));
 }
 
+/* "descent plot log-*.jsonl" would draw them too. */
+static void warn_of_logs(const struct train_values *v, int64_t count) {
+  char *left = members_log_left(v, count);
+  if (left)
+    fail(command, EXIT_DONE, "warning: %s: is left there, the log of another training, which had more networks", left);
+  free(left);
+}
+
 int members_open(struct members *m, const struct training *t, const char *noun, int64_t count) {
   const struct train_values *v = &t->values;
   *m = (struct members){.training = t, .noun = noun, .count = count, .group = {.runs = count}};
@@ -65,6 +73,7 @@ int members_open(struct members *m, const struct training *t, const char *noun, 
   }
   if (!fits) return fail(command, EXIT_RUN, "%" PRId64 " networks: out of memory", count);
   allow_files(count);
+  warn_of_logs(v, count);
   if (v->checkpoint) code = make_folder(v->checkpoint);
   if (code == EXIT_DONE && v->resume) code = make_folder(v->resume);
   return code;
@@ -116,13 +125,36 @@ static void on_epochs(void *user, const descent_epoch_info *const *epochs, bool 
   progress_members(&m->group.progress, descent_network_task(m->runs[0].network), epochs, count);
 }
 
+/* How long the error is without its end, "; the weights of epoch 3 are kept", which are not where no model has them. */
+static int length_without_weights(const char *error) {
+  static const char of[] = "; the weights ", initial[] = "; the initial weights ";
+  const char *last = strrchr(error, ';');
+  if (last && (strncmp(last, of, sizeof of - 1) == 0 || strncmp(last, initial, sizeof initial - 1) == 0))
+    return (int)(last - error);
+  return (int)strlen(error);
+}
+
+static bool all_diverged(const struct members *m) {
+  for (int64_t k = 0; k < m->count; k++)
+    if (m->members[k].status != DESCENT_ERROR_DIVERGED) return false;
+  return true;
+}
+
 /* All have failed, or none has been trained. */
 static void note_failure(struct members *m) {
+  static const char library[] = "member "; /* as the library calls each network */
   const descent_member *first = &m->members[0];
+  const char *error = descent_last_error();
+  char all[64] = "";
+  if (all_diverged(m)) snprintf(all, sizeof all, "all %" PRId64 " networks have diverged; ", m->count);
   if (first->status != DESCENT_OK && *first->error)
-    snprintf(m->error, sizeof m->error, "%s 0: %.1000s", m->noun, first->error);
+    snprintf(m->error, sizeof m->error, "%s%s 0: %.*s", all, m->noun,
+             m->training->values.folds ? length_without_weights(first->error) : (int)strlen(first->error),
+             first->error);
+  else if (strncmp(error, library, sizeof library - 1) == 0)
+    snprintf(m->error, sizeof m->error, "%s %s", m->noun, error + sizeof library - 1);
   else
-    snprintf(m->error, sizeof m->error, "%s", descent_last_error());
+    snprintf(m->error, sizeof m->error, "%s", error);
 }
 
 void members_fit(struct members *m) {
@@ -147,7 +179,8 @@ void members_report_failures(const struct members *m, const char *fate) {
   int64_t failed = 0;
   for (int64_t k = 0; k < m->count; k++)
     if (m->members[k].status != DESCENT_OK && failed++ < SHOWN)
-      fail(command, EXIT_DONE, "warning: %s %" PRId64 " is %s: %s", m->noun, k, fate, m->members[k].error);
+      fail(command, EXIT_DONE, "warning: %s %" PRId64 " is %s: %.*s", m->noun, k, fate,
+           length_without_weights(m->members[k].error), m->members[k].error);
   if (failed > SHOWN)
     fail(command, EXIT_DONE, "warning: %" PRId64 " more of the %" PRId64 " networks are %s", failed - SHOWN, m->count,
          fate);

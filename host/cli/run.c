@@ -1,7 +1,9 @@
 #include "cli/run.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
+#include <string.h>
 
 #include "cli/interrupt.h"
 #include "report/text.h"
@@ -60,6 +62,15 @@ static descent_request on_pause(void *user) {
   return DESCENT_SAVE;
 }
 
+/* With the first checkpoint of the options of now: one that is only read may have others, by --resume-with. */
+static void note_members(struct run *r) {
+  const struct train_values *v = &r->training->values;
+  if (is_alone(r) || r->group->noted) return;
+  r->group->noted = true;
+  if (!members_note_write(v))
+    run_say(r, "warning: %s/%s: cannot write: %s", v->checkpoint, MEMBERS_NOTE, strerror(errno));
+}
+
 /* One line for several runs, once all have begun. */
 static void tell_resumed(struct run *r, const descent_checkpoint_info *info) {
   struct run_group *g = r->group;
@@ -107,6 +118,7 @@ static void on_checkpoint(void *user, const descent_checkpoint_info *info) {
     case DESCENT_CHECKPOINT_UNLOCKED: run_say(r, "warning: %s", info->message); break;
     case DESCENT_CHECKPOINT_SAVED:
       r->folder = v->checkpoint;
+      note_members(r);
       if (r->tell_saving) run_say(r, "checkpoint of step %" PRId64 " saved to %s", info->step, info->path);
       r->tell_saving = false;
       break;

@@ -13,6 +13,7 @@ struct run_group {
   int64_t saves;                    /* how often SIGUSR1 has asked for a checkpoint */
   int64_t started, resumed;         /* runs that began without a checkpoint, and from one */
   int64_t fewest_steps, most_steps; /* of those that resumed */
+  bool noted;                       /* members_note_write was called */
   bool failed;                      /* a record of one could not be written, which ends the training of all */
 };
 

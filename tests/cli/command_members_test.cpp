@@ -253,7 +253,8 @@ TEST(Ensemble, OfWhichAllDivergeEndsAsOneNetworkDoes) {
   const Result result = folder.run(job + Arguments{"--lr", "1e30", "--ensemble", "3"});
   EXPECT_EQ(result.code, 5);
   expect_one_line(result.err);
-  expect_contains(result.err, "training diverged at step ");
+  expect_contains(result.err, "descent train: all 3 networks have diverged; member 0: training diverged at step ");
+  expect_contains(result.err, "; the weights before that step are kept\n");
   EXPECT_EQ(result.out, "last good weights saved to model.safetensors\n");
   EXPECT_EQ(descent_network_members(load(folder).get()), 3);
 }
@@ -275,6 +276,7 @@ TEST(Ensemble, LeavesOutMembersThatDiverge) {
     found = true;
     EXPECT_EQ(result.code, 0) << result.err;
     expect_contains(result.err, "descent train: warning: member ");
+    EXPECT_EQ(result.err.find(" kept\n"), std::string::npos) << result.err;
     const Network ensemble = load(folder);
     EXPECT_EQ(descent_network_members(ensemble.get()), static_cast<int64_t>(8 - left_out));
     /* The seeds are those of the members that are left. */
@@ -305,6 +307,19 @@ TEST(Ensemble, LogsEachMember) {
   for (int k = 0; k < 3; k++) expect_contains(report, "member " + std::to_string(k));
   expect_contains(report, "members' mean");
   EXPECT_EQ(folder.run({"plot", "log-0.jsonl", "log-1.jsonl"}).code, 0);
+}
+
+TEST(Members, WarnOfLogsOfATrainingWithMore) {
+  Folder folder;
+  folder.write("data.csv", make_noisy(60));
+  const Arguments training = job + Arguments{"--log", "run.jsonl", "--ensemble"};
+  EXPECT_EQ(folder.run(training + Arguments{"3"}).err, "");
+  EXPECT_EQ(folder.run(training + Arguments{"3"}).err, "");
+  const Result fewer = folder.run(training + Arguments{"2"});
+  EXPECT_EQ(fewer.code, 0);
+  EXPECT_EQ(
+      fewer.err,
+      "descent train: warning: run-2.jsonl: is left there, the log of another training, which had more networks\n");
 }
 
 /* A log that breaks in one member ends all in the same epoch, as it ends one network. */
@@ -382,6 +397,48 @@ TEST(Ensemble, KeepsEachMembersCheckpointsInAFolderOfItsOwn) {
   const Result many = folder.run(quick + Arguments{"--resume", "one", "--ensemble", "2"});
   EXPECT_EQ(many.code, 2);
   expect_contains(many.err, "one: holds checkpoints of a training without --ensemble and --folds: ");
+}
+
+TEST(Members, AreContinuedOnlyAsTheyWereTrained) {
+  Folder folder;
+  folder.write("data.csv", make_noisy(90));
+  const Arguments folds = job + Arguments{"--resume", "folds", "--folds"},
+                  ensemble = job + Arguments{"--resume", "members", "--ensemble"};
+  ASSERT_EQ(folder.run(folds + Arguments{"3"}).code, 0);
+  ASSERT_EQ(folder.run(ensemble + Arguments{"2"}).code, 0);
+  const struct {
+    Arguments arguments;
+    const char *says;
+  } cases[] = {
+      {folds + Arguments{"4"}, "folds: --folds was 3 and is 4: give --folds 3, or use another folder\n"},
+      {folds + Arguments{"3", "--seed", "2"}, "folds: --seed was 0 and is 2: give --seed 0, or use another folder\n"},
+      {ensemble + Arguments{"2", "--seed", "9"}, "members: --seed was 0 and is 9: give --seed 0, "},
+      {ensemble + Arguments{"2", "--shuffle-seed", "9"}, "members: --shuffle-seed was 0 and is 9: "},
+      {ensemble + Arguments{"2", "--ensemble-shuffle", "shared"},
+       "members: --ensemble-shuffle was own and is shared: "},
+      {ensemble + Arguments{"2", "--out", "members/networks.txt"}, "is a name that the checkpoints in members use: "},
+      /* What the library tells apart has the name of the fold. */
+      {folds + Arguments{"3", "--lr", "0.5"}, "descent train: fold 0: folds/fold-0/step-"},
+  };
+  for (const auto &c : cases) {
+    const Result result = folder.run(c.arguments);
+    EXPECT_EQ(result.code, 2) << testing::PrintToString(c.arguments);
+    expect_one_line(result.err);
+    expect_contains(result.err, c.says);
+  }
+  const Arguments may_change = {"--resume-with", "shuffle-seed", "--ensemble-shuffle", "shared"};
+  const Result changed = folder.run(ensemble + Arguments{"2"} + may_change);
+  EXPECT_EQ(changed.code, 0) << changed.err;
+  /* Nothing was left to train, so the checkpoints are what they were. */
+  ASSERT_EQ(folder.run(ensemble + Arguments{"2"}).code, 0);
+  const Result longer = folder.run(ensemble + Arguments{"2", "--epochs", "12"} +
+                                   Arguments{"--resume-with", "shuffle-seed,epochs", "--ensemble-shuffle", "shared"});
+  EXPECT_EQ(longer.code, 0) << longer.err;
+  /* Now they are of the new order. More members than before, of which the first continue. */
+  const Result more = folder.run(ensemble + Arguments{"3", "--epochs", "12", "--ensemble-shuffle", "shared"});
+  EXPECT_EQ(more.code, 0) << more.err;
+  expect_contains(folder.run(ensemble + Arguments{"3", "--epochs", "12"}).err,
+                  "members: --ensemble-shuffle was shared and is own: ");
 }
 
 /* ---- cross-validation -------------------------------------------------------------------------------------------- */
@@ -536,7 +593,8 @@ TEST(Folds, ThatAllDivergeEndAsOneNetworkDoes) {
   const Result result = folder.run(job + Arguments{"--lr", "1e30", "--folds", "3", "--out-of-fold", "out.csv"});
   EXPECT_EQ(result.code, 5);
   expect_one_line(result.err);
-  expect_contains(result.err, "descent train: fold 0: training diverged at step ");
+  expect_contains(result.err, "descent train: all 3 networks have diverged; fold 0: training diverged at step ");
+  EXPECT_EQ(result.err.find("weights"), std::string::npos) << result.err; /* no model has them */
   EXPECT_EQ(result.out, "");
   EXPECT_FALSE(folder.has("out.csv"));
 }

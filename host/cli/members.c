@@ -120,8 +120,7 @@ void members_describe(const struct members *m, char text[static 256]) {
 
 static void on_epochs(void *user, const descent_epoch_info *const *epochs, bool *stop, int64_t count) {
   struct members *m = user;
-  /* Each has seen a signal, but not that the records of a later one failed. */
-  for (int64_t k = 0; k < count; k++) stop[k] = m->group.failed;
+  (void)stop; /* each ends its training where a signal or a record of the group wants that */
   progress_members(&m->group.progress, descent_network_task(m->runs[0].network), epochs, count);
 }
 

@@ -20,7 +20,7 @@ static const struct setting info_rows[] = {
     ROW_END,
 };
 
-enum { NAMES_SHOWN = 8, CATEGORIES_SHOWN = 6, NAME_COLUMNS = 28, VALUE_COLUMNS = 60 };
+enum { NAMES_SHOWN = 8, SEEDS_SHOWN = 4, CATEGORIES_SHOWN = 6, NAME_COLUMNS = 28, VALUE_COLUMNS = 60 };
 
 typedef const char *(*name_of)(const descent_network *network, int64_t index);
 
@@ -66,6 +66,30 @@ static void print_epochs(const cJSON *provenance) {
   putchar('\n');
 }
 
+/* "seeds  0, 7312, ..": those of an ensemble's members, of which larger ones are kept as text. */
+static void print_seeds(const cJSON *ensemble) {
+  const cJSON *members = cJSON_GetObjectItemCaseSensitive(ensemble, "members"), *member;
+  char text[TEXT_SIZE];
+  int n = 0;
+  cJSON_ArrayForEach(member, members) {
+    const cJSON *seed = cJSON_GetObjectItemCaseSensitive(member, "seed");
+    if (!cJSON_IsNumber(seed) && !cJSON_IsString(seed)) break;
+    if (n)
+      fputs(", ", stdout);
+    else
+      printf("%-14s", "seeds");
+    if (n++ == SEEDS_SHOWN) {
+      printf("... (%s in all)", text_count(cJSON_GetArraySize(members), text));
+      break;
+    }
+    if (cJSON_IsString(seed))
+      fputs(text_label(seed->valuestring, NAME_COLUMNS, text), stdout);
+    else
+      printf("%.0f", seed->valuedouble);
+  }
+  if (n) putchar('\n');
+}
+
 /* False when memory ran out. */
 static bool print_provenance(const descent_network *network) {
   const char *provenance = descent_network_provenance(network);
@@ -80,6 +104,7 @@ static bool print_provenance(const descent_network *network) {
     const cJSON *data = cJSON_GetObjectItemCaseSensitive(root, "data");
     if (cJSON_IsString(data)) printf("%-14s%s\n", "trained on", text_label(data->valuestring, VALUE_COLUMNS, text));
     print_epochs(root);
+    print_seeds(cJSON_GetObjectItemCaseSensitive(root, "ensemble"));
     printed = print_options(options);
   } else {
     printf("%-14s%s\n", "provenance", text_label(provenance, VALUE_COLUMNS, text));

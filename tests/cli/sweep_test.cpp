@@ -128,6 +128,22 @@ TEST(Sweep, DrawsWhatIsDocumented) {
   for (auto &entry : read_log(folder.read("few"))) EXPECT_EQ(entry.second.options, trials[entry.first].options);
 }
 
+TEST(Sweep, PointsIncludeBothEndsExactly) {
+  Data folder;
+  ASSERT_EQ(folder
+                .run(sweep + Arguments{"--search", "grid", "--lr", "0.001234567..0.01234567:3", "--batch-size",
+                                       "8..100000000:2", "--log", "log"})
+                .code,
+            0);
+  std::set<std::string> rates, sizes;
+  for (auto &entry : read_log(folder.read("log"))) {
+    rates.insert(entry.second.options["learning-rate"]);
+    sizes.insert(entry.second.options["batch-size"]);
+  }
+  EXPECT_EQ(rates, (std::set<std::string>{"0.001234567", "0.00679012", "0.01234567"}));
+  EXPECT_EQ(sizes, (std::set<std::string>{"8", "100000000"}));
+}
+
 TEST(Sweep, DrawsEveryValueAndNoConfigurationTwice) {
   Data folder;
   ASSERT_EQ(
@@ -546,6 +562,7 @@ TEST(Sweep, RefusesInOneLine) {
        2,
        "--learning-rate '0.1;0.1..0.2': '0.1..0.2' is a range: give a range or alternatives, not both"},
       {{"--lr", "0.1;0.2;0.1"}, 2, "--learning-rate '0.1;0.2;0.1': '0.1' is given twice"},
+      {{"--lr", "1e-3;0.1;.001"}, 2, "--learning-rate '1e-3;0.1;.001': '.001' is given twice"},
       {{"--hidden", "16..64"}, 2, "--hidden '16..64': takes no range: give alternatives, like a;b;c"},
       {{"--hidden", "16;0"},
        2,

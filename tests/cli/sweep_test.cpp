@@ -197,6 +197,18 @@ TEST(Sweep, BestIsTheFileOfItsCommand) {
   }
 }
 
+TEST(Sweep, ADataFileMayBeginWithAHyphen) {
+  Data folder;
+  std::filesystem::rename(folder / "data.csv", folder / "-d.csv");
+  const Result result =
+      folder.run({"sweep", "--target", "answer", "--epochs", "2", "--lr", "0.1;0.01", "--out", "m", "--", "-d.csv"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  const std::string model = folder.read("m");
+  std::filesystem::remove(folder / "m");
+  EXPECT_EQ(run_in_shell(folder, best_command(result.out)), 0) << result.out;
+  EXPECT_TRUE(model == folder.read("m"));
+}
+
 TEST(Sweep, QuotesItsCommandForAShell) {
   Data folder;
   std::string text = folder.read("data.csv");

@@ -67,6 +67,8 @@ static int plan_halving(struct sweep *sweep) {
 static int prepare(struct sweep *sweep) {
   int code = sweep_trials_create(command, &sweep->options, &sweep->trials);
   if (code != EXIT_DONE) return code;
+  code = sweep_options_check_outputs(&sweep->options, &sweep->trials.trials[0].train);
+  if (code != EXIT_DONE) return code;
   if (sweep->trials.trials[0].train.training.train.epochs == 0)
     return fail(command, EXIT_USAGE, "--epochs 0: a sweep compares trained networks");
   code = open_data(sweep);

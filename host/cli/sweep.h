@@ -39,6 +39,9 @@ enum { SWEEP_TRIALS = 32, SWEEP_TRIALS_MOST = 10000, SWEEP_ETA = 3 };
 /* OPTIONS_CONTINUE or the exit code. Strings live as long as argv. */
 int sweep_options_read(int argc, char **argv, struct sweep_options *options);
 void sweep_options_clear(struct sweep_options *options);
+/* Whether the outputs are no inputs of the trials, whose `values` name them, and can be written; EXIT_DONE or the exit
+ * code. */
+int sweep_options_check_outputs(const struct sweep_options *options, const struct train_values *values);
 /* "validation loss", or "training loss" without validation rows. */
 const char *sweep_measure_title(enum sweep_measure measure, bool validation);
 bool sweep_measure_is_better(enum sweep_measure measure, double a, double b); /* NaN is the worst */

@@ -223,6 +223,13 @@ static int check_outputs(const struct train_values *v, const struct launcher *la
   return writes ? check_output(v, "report", v->report, false) : EXIT_DONE;
 }
 
+int train_output_check(const struct train_values *values, const char *option, const char *path) {
+  if (path && place_holds_checkpoints(path))
+    return fail(command, EXIT_USAGE, "--%s '%s': would replace a file of the checkpoints there: choose another name",
+                option, path);
+  return check_output(values, option, path, false);
+}
+
 void train_options_sets(struct train_values *values, struct setting_set sets[TRAIN_SETS]) {
   *values = (struct train_values){.validation = default_validation,
                                   .normalize = DESCENT_NORMALIZE_STANDARD,

@@ -484,6 +484,29 @@ TEST(Sweep, RefusesToContinueAnother) {
   EXPECT_EQ(changed.code, 2);
 }
 
+TEST(Sweep, NeverWritesOverAnInput) {
+  Data folder;
+  std::string all = folder.read("data.csv");
+  folder.write("more.csv", all);
+  folder.write("c.json", "{\"epochs\": 2}");
+  ASSERT_EQ(
+      folder.run({"train", "data.csv", "--target", "answer", "--epochs", "1", "--hidden", "8", "--out", "w"}).code, 0);
+  const std::string model = folder.read("w");
+  const struct {
+    const char *input, *file;
+  } inputs[] = {{"--validation", "more.csv"}, {"--test", "more.csv"}, {"--weights", "w"}, {"--config", "c.json"}};
+  for (const auto &input : inputs)
+    for (const std::string output : {"--report", "--log", "--resume", "--out"}) {
+      const Result result =
+          folder.run(sweep + Arguments{"--lr", "0.1;0.01", "--quiet", input.input, input.file, output, input.file});
+      EXPECT_EQ(result.code, 2) << input.input << ' ' << output;
+      EXPECT_EQ(result.err, "descent sweep: " + output + " '" + input.file + "': is also an input file\n");
+    }
+  EXPECT_EQ(folder.read("more.csv"), all);
+  EXPECT_EQ(folder.read("c.json"), "{\"epochs\": 2}");
+  EXPECT_TRUE(folder.read("w") == model);
+}
+
 TEST(Sweep, SaysThatItCannotRecord) {
   Data folder;
   Result result;

@@ -217,6 +217,10 @@ static bool read_trial(struct sweep *sweep, const cJSON *line) {
 
 /* ---- the file ---------------------------------------------------------------------------------------------------- */
 
+static int refuse_file(const struct sweep *sweep) {
+  return fail(command, EXIT_DATA, "%s: is not the --log of a sweep", sweep->record.path);
+}
+
 /* The line without its newline: the first one is the sweep's. */
 static int read_line(struct sweep *sweep, const cJSON *here, const char *text, int64_t number) {
   cJSON *line = cJSON_Parse(text);
@@ -225,12 +229,19 @@ static int read_line(struct sweep *sweep, const cJSON *here, const char *text, i
   if (recorded)
     code = compare(sweep, recorded, here);
   else if (number == 1)
-    code = fail(command, EXIT_DATA, "%s: is not the --log of a sweep", sweep->record.path);
+    code = refuse_file(sweep);
   else if (!read_trial(sweep, line))
     code =
         fail(command, EXIT_DATA, "%s:%" PRId64 ": is not a line of a trial of this sweep", sweep->record.path, number);
   cJSON_Delete(line);
   return code;
+}
+
+/* Whether a first line that was cut off can be that of a sweep: another file must not be emptied. */
+static bool begins_sweep(const char *text, size_t length) {
+  static const char first[] = "{\"sweep\":";
+  const size_t known = sizeof first - 1;
+  return memcmp(text, first, length < known ? length : known) == 0;
 }
 
 /* Reads all whole lines; `*end` is where they end. */
@@ -240,7 +251,8 @@ static int read_lines(struct sweep *sweep, const cJSON *here, FILE *in, off_t *e
   ssize_t length;
   int code = EXIT_DONE;
   for (int64_t number = 1; code == EXIT_DONE && (length = getline(&text, &capacity, in)) > 0; number++) {
-    if (text[length - 1] != '\n') break;
+    if (number == 1 && !begins_sweep(text, (size_t)length)) code = refuse_file(sweep);
+    if (code != EXIT_DONE || text[length - 1] != '\n') break;
     code = read_line(sweep, here, text, number);
     *end += length;
   }

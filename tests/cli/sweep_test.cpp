@@ -484,6 +484,26 @@ TEST(Sweep, RefusesToContinueAnother) {
   EXPECT_EQ(changed.code, 2);
 }
 
+/* A file that is no record stays as it is, whether its line is whole or not. */
+TEST(Sweep, NeverEmptiesAnotherFile) {
+  Data folder;
+  const Arguments search = sweep + Arguments{"--lr", "1e-3..1e-1:log", "--trials", "3", "--quiet", "--out", "m"};
+  for (const std::string foreign : {"{\"learning-rate\":\"1e-3..1e-1\"}", "hello", "\"sweep\"", "\n", "[]\n"}) {
+    folder.write("other", foreign);
+    const Result result = folder.run(search + Arguments{"--resume", "other"});
+    EXPECT_EQ(result.code, 3) << foreign;
+    EXPECT_EQ(result.err, "descent sweep: other: is not the --log of a sweep\n");
+    EXPECT_EQ(folder.read("other"), foreign);
+  }
+  ASSERT_EQ(folder.run(search + Arguments{"--log", "log"}).code, 0);
+  const std::string log = folder.read("log");
+  for (const size_t length : {size_t{0}, size_t{1}, size_t{8}, size_t{9}, size_t{40}}) { /* after a kill at its start */
+    folder.write("cut", log.substr(0, length));
+    EXPECT_EQ(folder.run(search + Arguments{"--resume", "cut"}).code, 0);
+    EXPECT_EQ(timeless(folder.read("cut")), timeless(log));
+  }
+}
+
 TEST(Sweep, NeverWritesOverAnInput) {
   Data folder;
   std::string all = folder.read("data.csv");

@@ -2,6 +2,7 @@
 #ifndef DESCENT_CLI_SWEEP_H
 #define DESCENT_CLI_SWEEP_H
 
+#include "cli/checksum.h"
 #include "cli/sweep_axis.h"
 #include "cli/train.h"
 
@@ -82,8 +83,9 @@ struct sweep_trial {
   cJSON *record; /* train's configuration */
   /* What came of it: */
   enum sweep_status status;
-  bool recorded; /* in the file of trials */
-  char *error;   /* of a divergence, or NULL */
+  bool recorded;             /* in the file of trials */
+  char *error;               /* of a divergence, or NULL */
+  char model[CHECKSUM_SIZE]; /* checksum of its model file; "": unknown */
   int64_t epochs, best_epoch;
   double objective; /* NaN: none */
   double seconds;

@@ -215,6 +215,13 @@ static int fill(struct wave *wave, int64_t most) {
   return EXIT_DONE;
 }
 
+/* Recorded with the trial, to tell later whether --out still holds it; without memory for it, it is trained again. */
+static void take_checksum(const struct sweep *sweep, struct sweep_trial *t) {
+  uint64_t sum = CHECKSUM_START;
+  if (sweep->record.path && set_provenance(sweep, t) == DESCENT_OK && checksum_network(t->network, &sum))
+    checksum_text(sum, t->model);
+}
+
 /* What came of a member. A trial that a signal ended stays open, and so does one that failed for what is no property of
  * its configuration. */
 static void take_result(struct sweep *sweep, struct sweep_trial *t, const descent_member *m) {
@@ -226,6 +233,7 @@ static void take_result(struct sweep *sweep, struct sweep_trial *t, const descen
     t->status = m->result.stop == DESCENT_STOP_EARLY ? SWEEP_TRIAL_EARLY : SWEEP_TRIAL_DONE;
     t->best_epoch = m->result.best_epoch;
     t->seconds = m->result.seconds;
+    take_checksum(sweep, t);
   } else {
     return;
   }
@@ -326,27 +334,28 @@ int sweep_train(struct sweep *sweep) {
 
 /* ---- the best model ---------------------------------------------------------------------------------------------- */
 
-/* Does the file hold what an earlier sweep saved of this trial? Its provenance names all options. */
-static bool holds(const struct sweep *sweep, struct sweep_trial *t) {
-  descent_network *there = NULL;
-  bool same = false;
-  sweep_keep_messages();
-  const int code = sweep_print_message(command, make_network(sweep, t));
-  if (code == EXIT_DONE && descent_network_load(sweep->options.out, &there) == DESCENT_OK &&
-      set_provenance(sweep, t) == DESCENT_OK) {
-    const char *found = descent_network_provenance(there), *expected = descent_network_provenance(t->network);
-    same = found && expected && strcmp(found, expected) == 0;
-  }
-  descent_network_free(there);
-  release(t);
-  return same;
+/* Does the file hold what an earlier sweep saved of this trial? */
+static bool holds(const struct sweep *sweep, const struct sweep_trial *t) {
+  uint64_t sum = CHECKSUM_START;
+  char found[CHECKSUM_SIZE];
+  return *t->model && checksum_file(sweep->options.out, &sum) && strcmp(checksum_text(sum, found), t->model) == 0;
+}
+
+/* What the record says of a trial is not changed by a training that repeats it and may be broken off. */
+static void restore_result(struct sweep_trial *t, const struct sweep_trial *before) {
+  sweep_course_clear(&t->course);
+  t->course = before->course;
+  t->status = before->status;
+  t->epochs = before->epochs;
+  t->best_epoch = before->best_epoch;
+  t->objective = before->objective;
+  t->seconds = before->seconds;
 }
 
 /* Trains the trial alone as far as it came. */
 static int train_again(struct sweep *sweep, struct sweep_trial *t) {
   struct wave wave;
-  const struct sweep_course course = t->course;
-  const enum sweep_status status = t->status;
+  const struct sweep_trial before = *t;
   t->course = (struct sweep_course){0};
   sweep_table_say(sweep, "trial %" PRId64 " is trained again: %s does not hold its model", t->number,
                   sweep->options.out);
@@ -357,9 +366,7 @@ static int train_again(struct sweep *sweep, struct sweep_trial *t) {
     if (fitted != DESCENT_OK) code = fail_status(command, fitted);
   }
   wave_clear(&wave);
-  sweep_course_clear(&t->course);
-  t->course = course;
-  t->status = status;
+  restore_result(t, &before);
   return code;
 }
 

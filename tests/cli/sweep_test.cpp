@@ -4,6 +4,7 @@
 #include <descent/descent.h>
 
 #include <chrono>
+#include <cinttypes>
 #include <cmath>
 #include <map>
 #include <regex>
@@ -30,7 +31,7 @@ class Data : public Folder {
 
 struct Trial {
   std::map<std::string, std::string> options;
-  std::string command, status;
+  std::string command, status, model;
   int64_t epochs = 0, best_epoch = 0;
   double objective = NAN;
   std::vector<double> train_loss, validation_loss, best_so_far;
@@ -55,6 +56,8 @@ std::map<int, Trial> read_log(const std::string &text, const char *measure = "lo
         option->valuestring;
     trial.command = cJSON_GetObjectItem(json.get(), "command")->valuestring;
     trial.status = cJSON_GetObjectItem(json.get(), "status")->valuestring;
+    const cJSON *model = cJSON_GetObjectItem(json.get(), "model");
+    if (model) trial.model = model->valuestring;
     trial.epochs = static_cast<int64_t>(number(json, "epochs"));
     trial.best_epoch = static_cast<int64_t>(number(json, "best_epoch"));
     trial.objective = number(json, measure);
@@ -64,6 +67,14 @@ std::map<int, Trial> read_log(const std::string &text, const char *measure = "lo
     trials[static_cast<int>(number(json, "trial"))] = trial;
   }
   return trials;
+}
+
+std::string fnv1a(const std::string &bytes) {
+  uint64_t sum = 14695981039346656037U;
+  for (const char byte : bytes) sum = (sum ^ static_cast<unsigned char>(byte)) * 1099511628211U;
+  char text[17];
+  std::snprintf(text, sizeof text, "%016" PRIx64, sum);
+  return text;
 }
 
 /* The lines of trials in the order of their numbers, without the seconds. */
@@ -399,6 +410,29 @@ TEST_P(Resume, AfterAKillGivesWhatAnUninterruptedSweepGives) {
 }
 INSTANTIATE_TEST_SUITE_P(Search, Resume, testing::Values("random", "halving"));
 
+/* What the record says of the best trial stays while it is trained again. */
+TEST(Sweep, AnInterruptionOfTheSecondTrainingKeepsTheResult) {
+  Data folder("classes", 600);
+  const Arguments search = {"sweep", "data.csv", "--target", "answer", "--lr",     "0.01;0.02", "--hidden", "16",
+                            "--out", "m",        "--epochs", "3000",   "--report", "r",         "--resume", "log"};
+  ASSERT_EQ(folder.run(search).code, 0);
+  const auto rows = [&] { /* of the table of trials */
+                          const std::string page = folder.read("r");
+                          return page.substr(page.rfind("<table"));
+  };
+  const std::string whole = rows();
+  std::filesystem::remove(folder / "m");
+  const pid_t child = folder.start(search, folder / ".out");
+  for (int i = 0; i < 3000 && folder.read(".err").find("trained again") == std::string::npos; i++)
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  kill(child, SIGINT);
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(exit_code(status), 128 + SIGINT);
+  EXPECT_FALSE(folder.has("m"));
+  EXPECT_EQ(rows(), whole);
+}
+
 TEST(Sweep, TrainsTheBestAgainWhereItsModelIsGone) {
   Data folder;
   const Arguments search =
@@ -406,8 +440,12 @@ TEST(Sweep, TrainsTheBestAgainWhereItsModelIsGone) {
   const Result first = folder.run(search);
   ASSERT_EQ(first.code, 0) << first.err;
   const std::string model = folder.read("m"), log = folder.read("log");
-  for (const char *other : {"", "something else"}) {
-    if (*other)
+  ASSERT_EQ(folder.run(search + Arguments{"--resume", "log"}).err.find("trained again"), std::string::npos);
+  /* A model with the same provenance, and another parameter. */
+  std::string stale = model;
+  stale.back() = static_cast<char>(stale.back() ^ 1);
+  for (const std::string &other : {std::string(), std::string("something else"), stale}) {
+    if (!other.empty())
       folder.write("m", other);
     else
       std::filesystem::remove(folder / "m");
@@ -525,6 +563,42 @@ TEST(Sweep, NeverWritesOverAnInput) {
   EXPECT_EQ(folder.read("more.csv"), all);
   EXPECT_EQ(folder.read("c.json"), "{\"epochs\": 2}");
   EXPECT_TRUE(folder.read("w") == model);
+}
+
+/* Whatever a trial reads: names and classes too, and the files of --weights and --test. */
+TEST(Sweep, RefusesChangedInputs) {
+  Data folder("classes");
+  const std::string data = folder.read("data.csv");
+  const auto replace = [&](const std::string &from, const std::string &to) {
+    return std::regex_replace(data, std::regex(from), to);
+  };
+  const Arguments first = {"train", "data.csv", "--target", "answer", "--epochs", "1", "--hidden", "8", "--quiet"};
+  ASSERT_EQ(folder.run(first + Arguments{"--out", "w"}).code, 0);
+  folder.write("test.csv", data);
+  const Arguments search = sweep + Arguments{"--lr",     "1e-3..1e-1:log", "--trials", "3",        "--quiet", "--test",
+                                             "test.csv", "--weights",      "w",        "--resume", "log"};
+  ASSERT_EQ(folder.run(search).code, 0);
+  const std::string log = folder.read("log"), weights = folder.read("w");
+  const struct {
+    const char *file;
+    std::string text, what;
+  } changes[] = {{"data.csv", replace("low", "lower"), "data: data.csv"},
+                 {"data.csv", replace("height", "depth"), "data: data.csv"},
+                 {"test.csv", data.substr(0, data.rfind('\n', data.size() - 2) + 1), "test data: test.csv"},
+                 {"w", std::string(), "weights: w"}};
+  for (const auto &change : changes) {
+    folder.write("data.csv", data);
+    folder.write("test.csv", change.file == std::string("data.csv") ? change.text : data);
+    folder.write("w", weights);
+    if (change.text.empty())
+      ASSERT_EQ(folder.run(first + Arguments{"--seed", "5", "--out", "w"}).code, 0);
+    else
+      folder.write(change.file, change.text);
+    const Result result = folder.run(search);
+    EXPECT_EQ(result.code, 2) << change.what;
+    EXPECT_EQ(result.err, "descent sweep: log: records a sweep of other " + change.what + " has changed since\n");
+    EXPECT_EQ(folder.read("log"), log);
+  }
 }
 
 TEST(Sweep, SaysThatItCannotRecord) {

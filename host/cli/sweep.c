@@ -15,6 +15,7 @@ static const char *const command = sweep_command;
 
 static void sweep_clear(struct sweep *sweep) {
   sweep_record_close(sweep);
+  sweep_network_clear(sweep);
   free(sweep->in_race);
   sweep->shared.record = NULL; /* the first trial's */
   training_clear(&sweep->shared);

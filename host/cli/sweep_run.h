@@ -66,6 +66,7 @@ struct sweep {
   struct training shared; /* data, device and the options that all trials share */
   struct sweep_rungs rungs;
   bool *in_race; /* (trials) halving: not dropped at a rung */
+  struct sweep_preprocessing *preprocessing;
   struct sweep_record record;
   struct sweep_table table;
   const struct sweep_trial *saved; /* whose model --out holds */
@@ -73,8 +74,14 @@ struct sweep {
 };
 extern const char sweep_command[]; /* "descent sweep", in messages */
 
-/* Whether it has to end: a signal came or something failed. */
-bool sweep_stopping(const struct sweep *sweep);
+struct sweep_preprocessing; /* sweep_network.c */
+
+/* The network of a trial as train makes it, without preprocessing. EXIT_DONE or the exit code; messages are to be kept. */
+int sweep_network_create(const struct sweep *sweep, struct sweep_trial *trial);
+/* With it: fitted to the training rows once for each pair of --normalize and --impute. */
+int sweep_network_prepare(struct sweep *sweep, struct sweep_trial *trial);
+void sweep_network_clear(struct sweep *sweep);
+
 /* Makes each trial's network once, and checks its options; EXIT_DONE or the exit code. */
 int sweep_check(struct sweep *sweep);
 /* Trains all open trials, and saves the best model after each wave; EXIT_DONE or the exit code. */

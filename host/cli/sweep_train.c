@@ -27,7 +27,13 @@ struct wave {
   int rung; /* the next one of halving */
 };
 
-bool sweep_stopping(const struct sweep *sweep) { return sweep->failed || interrupt_signal(); }
+/* Whether it has to end. */
+static bool is_stopping(const struct sweep *sweep) { return sweep->failed || interrupt_signal(); }
+
+struct sweep_trial *sweep_best(const struct sweep *sweep) {
+  struct sweep_trial *best = sweep_trials_best(&sweep->trials, sweep->options.measure);
+  return best && best->status == SWEEP_TRIAL_DROPPED && is_stopping(sweep) ? NULL : best;
+}
 
 /* ---- callbacks of a trial ---------------------------------------------------------------------------------------- */
 
@@ -57,13 +63,13 @@ static int on_epoch(void *user, const descent_epoch_info *info) {
   t->epochs = info->epoch;
   t->objective = objective;
   t->seconds = info->seconds;
-  return sweep_stopping(m->sweep) || info->epoch == m->last_epoch;
+  return is_stopping(m->sweep) || info->epoch == m->last_epoch;
 }
 
 static descent_request on_pause(void *user) {
   const struct wave_member *m = user;
   (void)interrupt_save_asked(); /* SIGUSR1: trials have no checkpoints */
-  return sweep_stopping(m->sweep) ? DESCENT_STOP : DESCENT_CONTINUE;
+  return is_stopping(m->sweep) ? DESCENT_STOP : DESCENT_CONTINUE;
 }
 
 /* ---- callback of all --------------------------------------------------------------------------------------------- */
@@ -103,27 +109,16 @@ static void on_wave_epoch(void *user, const descent_epoch_info *const *epochs, b
     epoch = epochs[k]->epoch;
     most = epochs[k]->epochs;
   }
-  if (sweep_stopping(wave->sweep) || training == 0) return;
+  if (is_stopping(wave->sweep) || training == 0) return;
   cut(wave, epochs, stop, epoch);
   sweep_table_epoch(wave->sweep, epoch, most, training);
 }
 
 /* ---- one wave ---------------------------------------------------------------------------------------------------- */
 
-/* The network of a trial as train makes it. Messages are to be kept. */
-static int make_network(const struct sweep *sweep, struct sweep_trial *trial) {
-  struct training own = sweep->shared;
-  own.values = trial->train;
-  descent_network_free(trial->network);
-  trial->network = NULL;
-  return training_network(&own, &sweep->shared.rows, trial->train.training.train.seed, &trial->network);
-}
-
-/* Makes the network and the options of a trial. From here on messages are kept. */
-static int prepare(struct sweep *sweep, struct sweep_trial *t, descent_train_options *train) {
-  sweep_keep_messages();
-  int code = make_network(sweep, t);
-  if (code != EXIT_DONE) return code;
+/* The options of a trial that has a network. Messages are to be kept. */
+static int set_options(struct sweep *sweep, struct sweep_trial *t, descent_train_options *train) {
+  int code = EXIT_DONE;
   if (!t->class_weights)
     t->class_weights = calloc((size_t)descent_dataset_classes(sweep->shared.data) + 1, sizeof *t->class_weights);
   if (!t->class_weights) return fail(command, EXIT_RUN, "out of memory");
@@ -156,7 +151,10 @@ int sweep_check(struct sweep *sweep) {
   for (int64_t i = 0; i < sweep->trials.n && code == EXIT_DONE; i++) {
     descent_train_options train;
     struct sweep_trial *t = &sweep->trials.trials[i];
-    code = sweep_print_message(command, prepare(sweep, t, &train));
+    sweep_keep_messages();
+    code = sweep_network_create(sweep, t);
+    if (code == EXIT_DONE) code = set_options(sweep, t, &train);
+    code = sweep_print_message(command, code);
     const descent_status named = code == EXIT_DONE ? set_provenance(sweep, t) : DESCENT_OK;
     if (named != DESCENT_OK) code = fail_status(command, named);
     release(t);
@@ -183,7 +181,9 @@ static bool wave_create(struct wave *wave, struct sweep *sweep, int64_t most) {
 /* Messages are kept from here on. */
 static int add(struct wave *wave, struct sweep_trial *t, int64_t last_epoch) {
   const int64_t k = wave->n++;
-  const int code = prepare(wave->sweep, t, &wave->train[k]);
+  sweep_keep_messages();
+  int code = sweep_network_prepare(wave->sweep, t);
+  if (code == EXIT_DONE) code = set_options(wave->sweep, t, &wave->train[k]);
   t->course.n = 0;
   wave->trials[k] = t;
   wave->users[k] = (struct wave_member){wave->sweep, t, last_epoch};
@@ -285,7 +285,7 @@ static int take_results(struct wave *wave) {
   for (int64_t k = 0; k < wave->n; k++) take_result(sweep, wave->trials[k], &wave->members[k]);
   struct sweep_trial *best = sweep_trials_best(&sweep->trials, sweep->options.measure);
   int code = best && best->network ? sweep_save_best(sweep, best) : EXIT_DONE;
-  if (!sweep_stopping(sweep) && code == EXIT_DONE) say_wave(sweep, best);
+  if (!is_stopping(sweep) && code == EXIT_DONE) say_wave(sweep, best);
   return code == EXIT_DONE ? check_results(wave) : code;
 }
 
@@ -328,7 +328,7 @@ static int64_t choose_together(const struct sweep *sweep) {
 int sweep_train(struct sweep *sweep) {
   int64_t most = choose_together(sweep), taken = 1;
   int code = EXIT_DONE;
-  while (code == EXIT_DONE && taken > 0 && !sweep_stopping(sweep)) code = train_wave(sweep, &most, &taken);
+  while (code == EXIT_DONE && taken > 0 && !is_stopping(sweep)) code = train_wave(sweep, &most, &taken);
   return code == EXIT_DONE && sweep->failed ? EXIT_RUN : code;
 }
 
@@ -375,7 +375,7 @@ int sweep_save_best(struct sweep *sweep, struct sweep_trial *best) {
   if (!best->network) {
     if (holds(sweep, best)) return EXIT_DONE;
     const int code = train_again(sweep, best);
-    if (code != EXIT_DONE || sweep_stopping(sweep)) return code;
+    if (code != EXIT_DONE || is_stopping(sweep)) return code;
   }
   descent_status status = set_provenance(sweep, best);
   if (status == DESCENT_OK) status = descent_network_save(best->network, sweep->options.out);

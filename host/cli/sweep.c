@@ -194,7 +194,7 @@ static int measure_best(const struct sweep *sweep) {
 }
 
 static int finish(struct sweep *sweep) {
-  struct sweep_trial *best = sweep_trials_best(&sweep->trials, sweep->options.measure);
+  struct sweep_trial *best = sweep_best(sweep);
   if (!best && !interrupt_signal()) return all_diverged(sweep);
   int code = EXIT_DONE;
   if (best && !interrupt_signal()) code = sweep_save_best(sweep, best);

@@ -74,7 +74,20 @@ static descent_request on_pause(void *user) {
 
 /* ---- callback of all --------------------------------------------------------------------------------------------- */
 
-/* At the epochs of a rung, ends and records the trials that do not continue. */
+/* Ends and records member k if it is out of the race; also one that --patience has ended, which would otherwise count as
+ * one that has come to its end. */
+static bool drop(struct wave *wave, int64_t k, const descent_epoch_info *epoch, bool *stop) {
+  struct sweep *sweep = wave->sweep;
+  struct sweep_trial *t = wave->trials[k];
+  if (sweep->in_race[t->number - 1] || t->status == SWEEP_TRIAL_DROPPED || !(epoch || sweep_ended_early(t)))
+    return false;
+  *stop = true;
+  t->status = SWEEP_TRIAL_DROPPED;
+  sweep->failed = !sweep_record_trial(sweep, t) || sweep->failed;
+  return true;
+}
+
+/* At the epochs of a rung, drops the trials that do not continue. */
 static void cut(struct wave *wave, const descent_epoch_info *const *epochs, bool *stop, int64_t epoch) {
   struct sweep *sweep = wave->sweep;
   const struct sweep_rungs *rungs = &sweep->rungs;
@@ -86,14 +99,8 @@ static void cut(struct wave *wave, const descent_epoch_info *const *epochs, bool
   }
   int64_t dropped = 0, continuing = 0;
   for (int64_t k = 0; k < wave->n; k++) {
-    struct sweep_trial *t = wave->trials[k];
-    if (!epochs[k]) continue;
-    stop[k] = !sweep->in_race[t->number - 1];
-    dropped += stop[k];
-    continuing += !stop[k];
-    if (!stop[k]) continue;
-    t->status = SWEEP_TRIAL_DROPPED;
-    sweep->failed = !sweep_record_trial(sweep, t) || sweep->failed;
+    dropped += drop(wave, k, epochs[k], &stop[k]);
+    continuing += epochs[k] && !stop[k];
   }
   wave->rung++;
   sweep_table_say(sweep, "epoch %" PRId64 ": %" PRId64 " trial%s dropped, %" PRId64 " continue%s", epoch, dropped,
@@ -223,13 +230,18 @@ static void take_checksum(const struct sweep *sweep, struct sweep_trial *t) {
 }
 
 /* What came of a member. A trial that a signal ended stays open, and so does one that failed for what is no property of
- * its configuration. */
-static void take_result(struct sweep *sweep, struct sweep_trial *t, const descent_member *m) {
+ * its configuration, and one that --patience ended in a race that a signal broke off: a later rung may drop it. */
+static void take_result(const struct wave *wave, int64_t k) {
+  struct sweep *sweep = wave->sweep;
+  struct sweep_trial *t = wave->trials[k];
+  const descent_member *m = &wave->members[k];
+  const bool undecided = is_stopping(sweep) && wave->rung < sweep->rungs.n;
   if (t->status == SWEEP_TRIAL_DROPPED) return;
   if (m->status == DESCENT_ERROR_DIVERGED) {
     t->status = SWEEP_TRIAL_DIVERGED;
     t->error = strdup(m->error);
-  } else if (m->status == DESCENT_OK && m->result.stop != DESCENT_STOP_CALLBACK) {
+  } else if (m->status == DESCENT_OK && m->result.stop != DESCENT_STOP_CALLBACK &&
+             !(undecided && m->result.stop == DESCENT_STOP_EARLY)) {
     t->status = m->result.stop == DESCENT_STOP_EARLY ? SWEEP_TRIAL_EARLY : SWEEP_TRIAL_DONE;
     t->best_epoch = m->result.best_epoch;
     t->seconds = m->result.seconds;
@@ -282,8 +294,8 @@ static bool refused(const struct wave *wave, descent_status status) {
 
 static int take_results(struct wave *wave) {
   struct sweep *sweep = wave->sweep;
-  for (int64_t k = 0; k < wave->n; k++) take_result(sweep, wave->trials[k], &wave->members[k]);
-  struct sweep_trial *best = sweep_trials_best(&sweep->trials, sweep->options.measure);
+  for (int64_t k = 0; k < wave->n; k++) take_result(wave, k);
+  struct sweep_trial *best = sweep_best(sweep);
   int code = best && best->network ? sweep_save_best(sweep, best) : EXIT_DONE;
   if (!is_stopping(sweep) && code == EXIT_DONE) say_wave(sweep, best);
   return code == EXIT_DONE ? check_results(wave) : code;

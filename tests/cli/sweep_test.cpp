@@ -380,6 +380,66 @@ TEST(Halving, DropsTheWorstByTheRule) {
   }
 }
 
+/* Two classes that overlap, so that the accuracy can fall while the loss falls. */
+std::string noisy_data(int rows) {
+  std::ostringstream text;
+  unsigned state = 12345;
+  const auto next = [&state] { /* the constants of Numerical Recipes; 0 .. 7.75 */
+                               state = state * 1664525U + 1013904223U;
+                               return static_cast<int>(state >> 27) / 4.0;
+  };
+  text << "width,height,answer\n";
+  for (int i = 0; i < rows; i++) {
+    const double width = next(), height = next(), noise = next() - 4;
+    text << width << ',' << height << (width + height + noise > 8 ? ",yes\n" : ",no\n");
+  }
+  return text.str();
+}
+
+/* A trial that --patience ended keeps its place until a rung drops it, and is then never the best, although it may have
+ * a higher accuracy than the one that remains. */
+TEST(Halving, ATrialThatPatienceEndedCanBeDropped) {
+  int better = 0;
+  for (int seed = 0; seed < 12; seed++) {
+    Folder folder;
+    folder.write("data.csv", noisy_data(150));
+    const int trials = 12, epochs = 16, eta = 2;
+    const Arguments race = {"--search", "halving", "--eta", "2", "--trials", "12", "--patience", "2"};
+    const Arguments options = {"--lr",      "1e-3..3e-1:log", "--hidden", "4;16;none",
+                               "--measure", "accuracy",       "--seed",   std::to_string(seed)};
+    const Result result = folder.run(
+        Arguments{"sweep", "data.csv", "--target", "answer", "--epochs", "16", "--log", "log"} + race + options);
+    ASSERT_EQ(result.code, 0) << result.err;
+    const std::map<int, Trial> all = read_log(folder.read("log"), "accuracy");
+    std::vector<int> in_race;
+    std::map<int, bool> dropped;
+    for (int t = 1; t <= trials; t++) in_race.push_back(t);
+    for (int r = 2; r < epochs && in_race.size() > 1; r *= eta) {
+      const auto reached = [&](int t) {
+        const std::vector<double> &values = all.at(t).best_so_far;
+        return values.at(std::min(values.size(), static_cast<size_t>(r)) - 1);
+      };
+      bool training = false; /* without one there is nothing to compare for */
+      for (const int t : in_race) training = training || all.at(t).epochs >= r;
+      if (!training) break;
+      const size_t keep = std::max<size_t>(1, in_race.size() / eta);
+      std::stable_sort(in_race.begin(), in_race.end(), [&](int a, int b) { return reached(a) > reached(b); });
+      for (size_t i = keep; i < in_race.size(); i++) dropped[in_race[i]] = true;
+      in_race.resize(keep);
+      std::sort(in_race.begin(), in_race.end());
+    }
+    int best = in_race[0];
+    for (const int t : in_race)
+      if (all.at(t).objective > all.at(best).objective) best = t;
+    expect_contains(result.out, "best trial " + std::to_string(best) + ":");
+    for (const auto &entry : all) {
+      EXPECT_EQ(entry.second.status == "dropped", dropped[entry.first]) << seed << ": trial " << entry.first;
+      better += dropped[entry.first] && entry.second.objective > all.at(best).objective;
+    }
+  }
+  EXPECT_GT(better, 0) << "no trial that was dropped is better than the best: nothing was tested";
+}
+
 /* A trial in company has the losses that it has alone, as far as it comes. */
 TEST(Halving, LeavesTheSurvivorsAsTheyAre) {
   Data folder("classes");
@@ -444,6 +504,19 @@ TEST_P(Resume, AfterAKillGivesWhatAnUninterruptedSweepGives) {
   }
 }
 INSTANTIATE_TEST_SUITE_P(Search, Resume, testing::Values("random", "halving"));
+
+/* Until the race is over, others than those that were dropped are the best. */
+TEST(Halving, ASignalSavesNoTrialThatWasDropped) {
+  Data folder("classes", 600);
+  folder.write("m", "of an earlier sweep");
+  const Arguments race = {"--search", "halving", "--epochs", "5000", "--min-epochs", "2", "--patience", "4000"};
+  EXPECT_EQ(stop_in_the_middle(folder, long_sweep + race + Arguments{"--resume", "log", "--out", "m"}, "log", SIGINT),
+            128 + SIGINT);
+  for (const auto &entry : read_log(folder.read("log"))) EXPECT_EQ(entry.second.status, "dropped");
+  EXPECT_EQ(folder.read("m"), "of an earlier sweep");
+  expect_contains(folder.read(".out"), "trials are finished; the same command with --resume log continues\n");
+  EXPECT_EQ(count(folder.read(".out"), "the best so far"), 0U);
+}
 
 /* What the record says of the best trial stays while it is trained again. */
 TEST(Sweep, AnInterruptionOfTheSecondTrainingKeepsTheResult) {

@@ -292,6 +292,23 @@ static bool refused(const struct wave *wave, descent_status status) {
   return true;
 }
 
+/* The text of a refusal, which counts and names members, for trials. */
+static const char *refusal(const struct wave *wave, char *text, size_t size) {
+  static const char members[] = "members";
+  const char *rest = descent_last_error();
+  int64_t k;
+  int length = 0, used = 0;
+  if (sscanf(rest, "member %" SCNd64 ": %n", &k, &length) == 1 && length && k >= 0 && k < wave->n) {
+    rest += length;
+    used = snprintf(text, size, "trial %" PRId64 ": ", wave->trials[k]->number);
+  }
+  const char *counted = strstr(rest, members);
+  const int before = (int)(counted ? counted - rest : (ptrdiff_t)strlen(rest));
+  snprintf(text + used, size - (size_t)used, "%.*s%s%s", before, rest, counted ? "trials" : "",
+           counted ? counted + sizeof members - 1 : "");
+  return text;
+}
+
 static int take_results(struct wave *wave) {
   struct sweep *sweep = wave->sweep;
   for (int64_t k = 0; k < wave->n; k++) take_result(wave, k);
@@ -305,6 +322,7 @@ static int take_results(struct wave *wave) {
  * is trained; successive halving compares all of them and has to have them together. */
 static int train_wave(struct sweep *sweep, int64_t *most, int64_t *taken) {
   struct wave wave;
+  char text[1024];
   int code = wave_create(&wave, sweep, *most) ? EXIT_DONE : fail(command, EXIT_RUN, "out of memory");
   if (code == EXIT_DONE) code = fill(&wave, *most);
   *taken = wave.n;
@@ -315,10 +333,10 @@ static int train_wave(struct sweep *sweep, int64_t *most, int64_t *taken) {
     else if (status == DESCENT_ERROR_MEMORY && wave.n > 1 && sweep->options.search != SWEEP_HALVING)
       *most = wave.n / 2;
     else if (status == DESCENT_ERROR_MEMORY && wave.n > 1)
-      code =
-          fail(command, EXIT_RUN, "%s; halving trains all trials together: use fewer --trials", descent_last_error());
+      code = fail(command, EXIT_RUN, "%s; halving trains all trials together: use fewer --trials",
+                  refusal(&wave, text, sizeof text));
     else
-      code = fail_status(command, status);
+      code = fail(command, exit_of(status), "%s", refusal(&wave, text, sizeof text));
   }
   for (int64_t k = 0; k < wave.n; k++)
     if (wave.trials[k] != sweep->saved) release(wave.trials[k]);

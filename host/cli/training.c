@@ -39,7 +39,7 @@ static int read_file(const struct training *t, const char *path, const char *tar
   source.network = network;
   struct data_choice choice = t->values.data;
   choice.quiet = t->values.quiet;
-  return data_choice_read(command, &choice, path, source, dataset);
+  return data_choice_read(t->command ? t->command : command, &choice, path, source, dataset);
 }
 
 static int read_data(struct training *t) {

@@ -14,6 +14,7 @@ struct training_rows {
 };
 
 struct training {
+  const char *command; /* in notes about the data; NULL: descent train */
   struct train_values values;
   struct option_config config;
   cJSON *record;             /* the configuration */

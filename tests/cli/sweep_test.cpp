@@ -770,6 +770,38 @@ TEST(Sweep, ReportsAllTrialsOnOnePage) {
         << tag;
 }
 
+/* In the terms of a sweep, as the command that was given. */
+TEST(Sweep, SpeaksOfItself) {
+  Data folder;
+  std::string test = folder.read("data.csv");
+  folder.write("test.csv", test + ",1,yes\n");
+  const Arguments search = {"sweep", "data.csv", "--target", "answer", "--lr", "0.1;0.01", "--epochs", "1"};
+  const Result noted = folder.run(search + Arguments{"--test", "test.csv"});
+  ASSERT_EQ(noted.code, 0) << noted.err;
+  expect_contains(noted.err, "descent sweep: note: test.csv: 1 missing cell is filled in\n");
+  expect_contains(noted.err, "trials of at most 1 epoch\n");
+  folder.write("test.csv", test + "1e30,1,yes\n");
+  const Result refused = folder.run(search + Arguments{"--test", "test.csv", "--quiet"});
+  EXPECT_EQ(refused.code, 3);
+  expect_contains(refused.err, "descent sweep: the test data: ");
+  expect_one_line(refused.err);
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* which reserve more addresses than the limit */
+TEST(Sweep, SaysHowManyTrialsWouldFit) {
+  Data folder;
+  const std::string line = "cd '" + folder.path() +
+                           "' && ulimit -v 600000 && '" DESCENT_COMMAND
+                           "' sweep data.csv --target answer --threads 1 --quiet --search halving --trials 8 --hidden "
+                           "'2000,2000;2001,2000' --lr 1e-3..1e-2 2> err";
+  EXPECT_EQ(exit_code(system(line.c_str())), 1);
+  const std::string err = folder.read("err");
+  expect_contains(err, "descent sweep: trial ");
+  expect_contains(err, " of 8 trials would fit; halving trains all trials together: use fewer --trials\n");
+  EXPECT_EQ(count(err, "member"), 0U);
+}
+#endif
+
 /* ---- refusals ---------------------------------------------------------------------------------------------------- */
 
 TEST(Sweep, RefusesInOneLine) {

@@ -475,9 +475,12 @@ int stop_in_the_middle(const Folder &folder, const Arguments &arguments, const s
 class Resume : public testing::TestWithParam<const char *> {};
 
 TEST_P(Resume, AfterAKillGivesWhatAnUninterruptedSweepGives) {
-  Data folder("classes", 600);
+  Data folder("classes", 2400);
   Arguments search = long_sweep + Arguments{"--search", GetParam()};
-  if (search.back() == "random") search = search + Arguments{"--together", "2"};
+  if (search.back() == "random")
+    search = search + Arguments{"--together", "2"};
+  else /* some end by it before a rung drops them, and before the signal */
+    search = search + Arguments{"--patience", "4", "--eta", "2", "--measure", "accuracy"};
   const Result whole = folder.run(search + Arguments{"--log", "whole", "--out", "m"});
   ASSERT_EQ(whole.code, 0) << whole.err;
   const std::string model = folder.read("m"), log = timeless(folder.read("whole"));

@@ -1,13 +1,12 @@
 /* `descent sweep DATA`: the best of many configurations. */
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/interrupt.h"
+#include "cli/results.h"
 #include "cli/summary.h"
 #include "cli/sweep_run.h"
-#include "report/metrics.h"
 #include "report/terminal.h"
 #include "report/text.h"
 
@@ -15,6 +14,7 @@ static const char *const command = sweep_command;
 
 static void sweep_clear(struct sweep *sweep) {
   sweep_record_close(sweep);
+  sweep_network_clear(sweep);
   free(sweep->in_race);
   sweep->shared.record = NULL; /* the first trial's */
   training_clear(&sweep->shared);
@@ -29,6 +29,7 @@ static int open_data(struct sweep *sweep) {
   sweep->shared.values = sweep->trials.trials[0].train;
   sweep->shared.values.quiet = sweep->options.quiet;
   sweep->shared.record = sweep->trials.trials[0].record;
+  sweep->shared.command = command;
   sweep->shared.job = (struct job){NULL, 0, 1, 0, false};
   sweep_keep_messages();
   return sweep_print_message(command, training_open(&sweep->shared));
@@ -67,6 +68,8 @@ static int plan_halving(struct sweep *sweep) {
 static int prepare(struct sweep *sweep) {
   int code = sweep_trials_create(command, &sweep->options, &sweep->trials);
   if (code != EXIT_DONE) return code;
+  code = sweep_options_check_outputs(&sweep->options, &sweep->trials.trials[0].train);
+  if (code != EXIT_DONE) return code;
   if (sweep->trials.trials[0].train.training.train.epochs == 0)
     return fail(command, EXIT_USAGE, "--epochs 0: a sweep compares trained networks");
   code = open_data(sweep);
@@ -101,12 +104,12 @@ static void print_data(const struct sweep *sweep) {
 
 static void print_plan(const struct sweep *sweep) {
   const struct sweep_options *o = &sweep->options;
+  const int64_t epochs = sweep->shared.values.training.train.epochs;
   char count[TEXT_SIZE];
   if (o->quiet) return;
   print_data(sweep);
-  text_print(stderr, "sweep       %s: %" PRId64 " trial%s of at most %s epochs\n", sweep_search_names[o->search],
-             sweep->trials.n, sweep->trials.n == 1 ? "" : "s",
-             text_count(sweep->shared.values.training.train.epochs, count));
+  text_print(stderr, "sweep       %s: %" PRId64 " trial%s of at most %s epoch%s\n", sweep_search_names[o->search],
+             sweep->trials.n, sweep->trials.n == 1 ? "" : "s", text_count(epochs, count), epochs == 1 ? "" : "s");
   for (int a = 0; a < o->n_axes; a++)
     text_print(stderr, "            %s %s\n", o->axes[a].option->name, o->axes[a].text);
   for (int i = 0; i < sweep->rungs.n; i++)
@@ -165,33 +168,23 @@ static int all_diverged(const struct sweep *sweep) {
 
 /* As train measures its model, which is the one that --out holds. */
 static int measure_best(const struct sweep *sweep) {
-  enum { MOST = 3 };
-  static const char *const titles[MOST] = {"training", "validation", "test"};
-  const struct training *t = &sweep->shared;
-  const descent_dataset *const data[MOST] = {t->rows.training, t->rows.validation, t->test};
-  descent_predict_options options = descent_predict_options_default();
-  if (t->values.device.fusion == DESCENT_FUSION_OFF) options.fusion = DESCENT_FUSION_OFF;
-  descent_metrics metrics[MOST];
-  struct metrics_column columns[MOST];
-  int n = 0;
+  struct measured measured = {0};
   descent_network *network = NULL;
-  descent_status status = descent_network_load(sweep->options.out, &network);
-  for (int i = 0; i < MOST && status == DESCENT_OK; i++) {
-    if (!data[i]) continue;
-    status = descent_evaluate_with(network, t->device, data[i], &options, 0, &metrics[n]);
-    columns[n] = (struct metrics_column){titles[i], &metrics[n]};
-    n += status == DESCENT_OK;
-  }
-  if (status == DESCENT_OK) report_metrics_print(stdout, network, columns, n);
-  for (int i = 0; i < n; i++) descent_metrics_clear(&metrics[i]);
-  descent_network_free(network);
+  const descent_status status = descent_network_load(sweep->options.out, &network);
   if (status != DESCENT_OK) return fail_status(command, status);
-  fputs("\n", stdout);
-  return EXIT_DONE;
+  sweep_keep_messages();
+  const int code = sweep_print_message(command, results_measure(&sweep->shared, network, &measured));
+  if (code == EXIT_DONE && !interrupt_signal()) {
+    report_metrics_print(stdout, network, measured.columns, measured.n);
+    fputs("\n", stdout);
+  }
+  measured_clear(&measured);
+  descent_network_free(network);
+  return code;
 }
 
 static int finish(struct sweep *sweep) {
-  struct sweep_trial *best = sweep_trials_best(&sweep->trials, sweep->options.measure);
+  struct sweep_trial *best = sweep_best(sweep);
   if (!best && !interrupt_signal()) return all_diverged(sweep);
   int code = EXIT_DONE;
   if (best && !interrupt_signal()) code = sweep_save_best(sweep, best);

@@ -2,6 +2,7 @@
 #ifndef DESCENT_CLI_SWEEP_H
 #define DESCENT_CLI_SWEEP_H
 
+#include "cli/checksum.h"
 #include "cli/sweep_axis.h"
 #include "cli/train.h"
 
@@ -39,6 +40,9 @@ enum { SWEEP_TRIALS = 32, SWEEP_TRIALS_MOST = 10000, SWEEP_ETA = 3 };
 /* OPTIONS_CONTINUE or the exit code. Strings live as long as argv. */
 int sweep_options_read(int argc, char **argv, struct sweep_options *options);
 void sweep_options_clear(struct sweep_options *options);
+/* Whether the outputs are no inputs of the trials, whose `values` name them, and can be written; EXIT_DONE or the exit
+ * code. */
+int sweep_options_check_outputs(const struct sweep_options *options, const struct train_values *values);
 /* "validation loss", or "training loss" without validation rows. */
 const char *sweep_measure_title(enum sweep_measure measure, bool validation);
 bool sweep_measure_is_better(enum sweep_measure measure, double a, double b); /* NaN is the worst */
@@ -79,8 +83,9 @@ struct sweep_trial {
   cJSON *record; /* train's configuration */
   /* What came of it: */
   enum sweep_status status;
-  bool recorded; /* in the file of trials */
-  char *error;   /* of a divergence, or NULL */
+  bool recorded;             /* in the file of trials */
+  char *error;               /* of a divergence, or NULL */
+  char model[CHECKSUM_SIZE]; /* checksum of its model file; "": unknown */
   int64_t epochs, best_epoch;
   double objective; /* NaN: none */
   double seconds;

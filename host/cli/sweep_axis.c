@@ -29,11 +29,19 @@ static int read_end(const char *command, const struct sweep_axis *axis, const ch
 
 /* ---- numbers as texts -------------------------------------------------------------------------------------------- */
 
+/* With the fewest digits that give x again. */
+static void write_exactly(double x, char *text, size_t size) {
+  for (int digits = 6; digits <= 17; digits++) {
+    snprintf(text, size, "%.*g", digits, x);
+    if (strtod(text, NULL) == x) return;
+  }
+}
+
 static void write_real(const struct sweep_axis *axis, double x, char *text, size_t size) {
   snprintf(text, size, "%.6g", x);
   const double rounded = strtod(text, NULL);
-  if (rounded < axis->low) snprintf(text, size, "%.17g", axis->low);
-  if (rounded > axis->high) snprintf(text, size, "%.17g", axis->high);
+  if (rounded < axis->low || rounded > axis->high)
+    write_exactly(rounded < axis->low ? axis->low : axis->high, text, size);
 }
 
 static void write_number(const struct sweep_axis *axis, double x, char *text, size_t size) {
@@ -63,7 +71,10 @@ static bool add_points(struct sweep_axis *axis, int64_t points) {
   for (int64_t i = 0; i < points; i++) {
     char text[NUMBER_SIZE];
     const double x = between(axis, axis->low, axis->high, (double)i / (double)(points - 1));
-    write_number(axis, axis->whole ? round(x) : x, text, sizeof text);
+    if (!axis->whole && (i == 0 || i == points - 1))
+      write_exactly(i == 0 ? axis->low : axis->high, text, sizeof text);
+    else
+      write_number(axis, axis->whole ? round(x) : x, text, sizeof text);
     if (axis->n > 0 && strcmp(axis->values[axis->n - 1], text) == 0) continue;
     if (!add(axis, text)) return false;
   }
@@ -110,6 +121,13 @@ static char *trim(char *text) {
   return text;
 }
 
+/* Do both texts stand for one value of the option, such as 1e-3 and .001? */
+static bool are_equal(const char *a, const char *b) {
+  double x, y;
+  if (strcmp(a, b) == 0) return true;
+  return option_real(a, &x) && option_real(b, &y) && x == y;
+}
+
 static int read_alternative(const char *command, const char *value, struct sweep_axis *axis) {
   char expected[OPTION_EXPECTED];
   if (!*value) return refuse(command, axis, "an alternative is empty: separate values with one ;");
@@ -118,7 +136,7 @@ static int read_alternative(const char *command, const char *value, struct sweep
   if (!option_accepts(axis->option, value, expected))
     return is_number(axis->option) ? refuse_value(command, axis, value, expected) : refuse(command, axis, expected);
   for (int64_t i = 0; i < axis->n; i++)
-    if (strcmp(axis->values[i], value) == 0) return refuse_value(command, axis, value, "is given twice");
+    if (are_equal(axis->values[i], value)) return refuse_value(command, axis, value, "is given twice");
   return add(axis, value) ? EXIT_DONE : fail(command, EXIT_RUN, "out of memory");
 }
 

@@ -22,8 +22,7 @@ struct sweep_rungs sweep_rungs_plan(int64_t trials, int64_t epochs, int64_t eta,
   return rungs;
 }
 
-/* Has --patience ended it? Told from its epochs, since a running trial and a recorded one must count the same. */
-static bool ended_early(const struct sweep_trial *t) {
+bool sweep_ended_early(const struct sweep_trial *t) {
   const int64_t patience = t->train.training.train.early_stopping.patience;
   return patience > 0 && t->course.n - t->best_epoch >= patience;
 }
@@ -32,7 +31,7 @@ static bool ended_early(const struct sweep_trial *t) {
  * diverged as nothing. */
 static double reached(const struct sweep_trial *t, int64_t epochs) {
   if (t->course.n >= epochs) return t->course.objective[epochs - 1];
-  return ended_early(t) && t->course.n > 0 ? t->course.objective[t->course.n - 1] : NAN;
+  return sweep_ended_early(t) && t->course.n > 0 ? t->course.objective[t->course.n - 1] : NAN;
 }
 
 struct entry {

@@ -1,5 +1,4 @@
 /* The options of `descent sweep`: its own, and those of train as texts, so that each can hold several values. */
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -260,34 +259,44 @@ static int resolve(struct sweep_options *o) {
   return EXIT_DONE;
 }
 
-static int check_output(const char *option, const char *path, const char *data_path) {
-  if (!path) return EXIT_DONE;
-  if (output_same_file(path, data_path))
-    return fail(command, EXIT_USAGE, "--%s '%s': is also an input file", option, path);
-  return output_possible(path) ? EXIT_DONE : fail(command, EXIT_RUN, "%s: cannot write: %s", path, strerror(errno));
+struct output {
+  const char *option, *path;
+};
+enum { OUTPUTS = 4 };
+
+static void list_outputs(const struct sweep_options *o, struct output files[static OUTPUTS]) {
+  const struct output all[OUTPUTS] = {{"out", o->out}, {"log", o->log}, {"resume", o->resume}, {"report", o->report}};
+  memcpy(files, all, sizeof all);
 }
 
-/* --out is checked as train checks it. */
-static int check_outputs(const struct sweep_options *o) {
-  const struct {
-    const char *option, *path;
-  } files[] = {{"out", o->out}, {"log", o->log}, {"resume", o->resume}, {"report", o->report}};
-  for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+/* No two outputs in the same place. */
+static int check_different(const struct sweep_options *o) {
+  struct output files[OUTPUTS];
+  list_outputs(o, files);
+  for (size_t i = 0; i < OUTPUTS; i++)
     for (size_t k = 0; k < i; k++)
       if (files[i].path && files[k].path && output_same_place(files[i].path, files[k].path))
         return fail(command, EXIT_USAGE, "--%s '%s': is also the file of --%s", files[i].option, files[i].path,
                     files[k].option);
-  for (size_t i = 1; i < sizeof files / sizeof *files; i++) {
-    const int code = check_output(files[i].option, files[i].path, o->data_path);
-    if (code != EXIT_DONE) return code;
-  }
   return EXIT_DONE;
+}
+
+int sweep_options_check_outputs(const struct sweep_options *o, const struct train_values *values) {
+  struct train_values inputs = *values;
+  struct output files[OUTPUTS];
+  int code = EXIT_DONE;
+  inputs.config = o->config;
+  list_outputs(o, files);
+  sweep_keep_messages();
+  for (size_t i = 0; i < OUTPUTS && code == EXIT_DONE; i++)
+    code = train_output_check(&inputs, files[i].option, files[i].path);
+  return sweep_print_message(command, code);
 }
 
 static int complete(struct sweep_options *options, const struct twins *twins) {
   int code = read_given(options, twins);
   if (code == EXIT_DONE) code = resolve(options);
-  if (code == EXIT_DONE) code = check_outputs(options);
+  if (code == EXIT_DONE) code = check_different(options);
   return code == EXIT_DONE ? OPTIONS_CONTINUE : code;
 }
 

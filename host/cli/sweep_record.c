@@ -16,29 +16,6 @@ static const char *const command = sweep_command;
 
 /* ---- what the sweep is ------------------------------------------------------------------------------------------- */
 
-/* FNV-1a over the words of X, y and weights, as many rows as make 64 MB. */
-static bool add_rows(const descent_dataset *data, uint64_t *sum) {
-  enum { BYTES = 64 << 20 };
-  const int64_t inputs = descent_dataset_inputs(data), targets = descent_dataset_targets(data);
-  const int64_t width = inputs + targets + 1;
-  int64_t rows = descent_dataset_rows(data);
-  if (rows > BYTES / 4 / width) rows = BYTES / 4 / width > 0 ? BYTES / 4 / width : 1;
-  float *row = calloc((size_t)width, sizeof *row);
-  bool valid = row != NULL;
-  for (int64_t r = 0; r < rows && valid; r++) {
-    valid = descent_dataset_row(data, r, row) == DESCENT_OK &&
-            descent_dataset_target(data, r, row + inputs) == DESCENT_OK &&
-            descent_dataset_weight(data, r, row + inputs + targets) == DESCENT_OK;
-    for (int64_t i = 0; i < width; i++) {
-      uint32_t word;
-      memcpy(&word, &row[i], sizeof word);
-      *sum = (*sum ^ word) * UINT64_C(1099511628211);
-    }
-  }
-  free(row);
-  return valid;
-}
-
 static bool add_text(cJSON *object, const char *name, const char *text) {
   return cJSON_AddStringToObject(object, name, text) != NULL;
 }
@@ -49,14 +26,34 @@ static bool add_count(cJSON *object, const char *name, int64_t count) {
   return add_text(object, name, text);
 }
 
+/* A difference in one of these has no text that would help, so the file that has changed is named. */
+static const struct checksum_of {
+  const char *name, *what;
+} checksums[] = {{"checksum", "data"}, {"--test checksum", "test data"}, {"--weights checksum", "weights"}};
+
+static const char *path_of(const struct sweep *sweep, size_t checksum) {
+  const struct train_values *v = &sweep->shared.values;
+  return checksum == 0 ? sweep->options.data_path : checksum == 1 ? v->test : v->weights;
+}
+
+static bool add_checksum(cJSON *object, const char *name, uint64_t sum) {
+  char text[CHECKSUM_SIZE];
+  return add_text(object, name, checksum_text(sum, text));
+}
+
+/* All rows, names and classes, and the files that trials read besides. */
 static bool add_data(cJSON *object, const struct sweep *sweep) {
-  uint64_t sum = UINT64_C(14695981039346656037);
-  char text[24];
-  if (!add_rows(sweep->shared.rows.training, &sum)) return false;
-  if (sweep->shared.rows.validation && !add_rows(sweep->shared.rows.validation, &sum)) return false;
-  snprintf(text, sizeof text, "%016" PRIx64, sum);
+  const struct training *t = &sweep->shared;
+  uint64_t data = CHECKSUM_START, test = CHECKSUM_START, weights = CHECKSUM_START;
+  if (!checksum_dataset(t->rows.training, &data) ||
+      (t->rows.validation && !checksum_dataset(t->rows.validation, &data)) ||
+      (t->test && !checksum_dataset(t->test, &test)) ||
+      (t->values.weights && !checksum_file(t->values.weights, &weights)))
+    return false;
   return add_text(object, "data", sweep->options.data_path) &&
-         add_count(object, "rows", descent_dataset_rows(sweep->shared.data)) && add_text(object, "checksum", text);
+         add_count(object, "rows", descent_dataset_rows(t->data)) && add_checksum(object, checksums[0].name, data) &&
+         (!t->test || add_checksum(object, checksums[1].name, test)) &&
+         (!t->values.weights || add_checksum(object, checksums[2].name, weights));
 }
 
 /* Texts by name; NULL when memory ran out. */
@@ -106,9 +103,10 @@ static int compare(const struct sweep *sweep, const cJSON *recorded, const cJSON
   if (!name) name = difference(recorded, here);
   if (!name) return EXIT_DONE;
   const char *before = text_of(recorded, name), *now = text_of(here, name);
-  if (strcmp(name, "checksum") == 0)
-    return fail(command, EXIT_USAGE, "%s: records a sweep of other data: %s has changed since", sweep->record.path,
-                sweep->options.data_path);
+  for (size_t i = 0; i < sizeof checksums / sizeof *checksums && before && now; i++)
+    if (strcmp(name, checksums[i].name) == 0)
+      return fail(command, EXIT_USAGE, "%s: records a sweep of other %s: %s has changed since", sweep->record.path,
+                  checksums[i].what, path_of(sweep, i));
   return fail(command, EXIT_USAGE, "%s: records another sweep: %s was %s and is now %s", sweep->record.path, name,
               before ? before : "not given", now ? now : "not given");
 }
@@ -127,7 +125,7 @@ static bool write_line(struct sweep *sweep, cJSON *object, bool whole) {
   const bool written = appended_add(&sweep->record.file, line, (size_t)length) &&
                        (fsync(sweep->record.file.descriptor) == 0 || errno == EINVAL || errno == EROFS);
   free(line);
-  if (!written) {
+  if (!written && !sweep->failed) { /* else it has been said */
     sweep_table_close(&sweep->table);
     fail(command, EXIT_RUN, "%s: cannot write: %s", sweep->record.path, strerror(errno));
   }
@@ -162,7 +160,7 @@ bool sweep_record_trial(struct sweep *sweep, struct sweep_trial *t) {
   else
     cJSON_Delete(values);
   whole = whole && add_text(object, "command", line) && add_text(object, "status", sweep_status_names[t->status]) &&
-          (!t->error || add_text(object, "error", t->error)) &&
+          (!t->error || add_text(object, "error", t->error)) && (!*t->model || add_text(object, "model", t->model)) &&
           cJSON_AddNumberToObject(object, "epochs", (double)t->epochs) &&
           cJSON_AddNumberToObject(object, "best_epoch", (double)t->best_epoch) &&
           cJSON_AddNumberToObject(object, sweep->options.measure_text, t->objective) &&
@@ -199,7 +197,7 @@ static bool read_course(const cJSON *line, struct sweep_course *course) {
 /* Takes a line into its trial; false when it is none of this sweep's. */
 static bool read_trial(struct sweep *sweep, const cJSON *line) {
   const double number = number_of(cJSON_GetObjectItem(line, "trial"));
-  const char *error = text_of(line, "error");
+  const char *error = text_of(line, "error"), *model = text_of(line, "model");
   if (!(number >= 1 && number <= (double)sweep->trials.n)) return false;
   struct sweep_trial *t = &sweep->trials.trials[(int64_t)number - 1];
   cJSON *values = values_of(&sweep->options, t);
@@ -212,10 +210,15 @@ static bool read_trial(struct sweep *sweep, const cJSON *line) {
   t->objective = number_of(cJSON_GetObjectItem(line, sweep->options.measure_text));
   t->seconds = number_of(cJSON_GetObjectItem(line, "seconds"));
   if (error) t->error = strdup(error);
+  if (model) snprintf(t->model, sizeof t->model, "%s", model);
   return t->recorded = true;
 }
 
 /* ---- the file ---------------------------------------------------------------------------------------------------- */
+
+static int refuse_file(const struct sweep *sweep) {
+  return fail(command, EXIT_DATA, "%s: is not the --log of a sweep", sweep->record.path);
+}
 
 /* The line without its newline: the first one is the sweep's. */
 static int read_line(struct sweep *sweep, const cJSON *here, const char *text, int64_t number) {
@@ -225,12 +228,19 @@ static int read_line(struct sweep *sweep, const cJSON *here, const char *text, i
   if (recorded)
     code = compare(sweep, recorded, here);
   else if (number == 1)
-    code = fail(command, EXIT_DATA, "%s: is not the --log of a sweep", sweep->record.path);
+    code = refuse_file(sweep);
   else if (!read_trial(sweep, line))
     code =
         fail(command, EXIT_DATA, "%s:%" PRId64 ": is not a line of a trial of this sweep", sweep->record.path, number);
   cJSON_Delete(line);
   return code;
+}
+
+/* Whether a first line that was cut off can be that of a sweep: another file must not be emptied. */
+static bool begins_sweep(const char *text, size_t length) {
+  static const char first[] = "{\"sweep\":";
+  const size_t known = sizeof first - 1;
+  return memcmp(text, first, length < known ? length : known) == 0;
 }
 
 /* Reads all whole lines; `*end` is where they end. */
@@ -240,7 +250,8 @@ static int read_lines(struct sweep *sweep, const cJSON *here, FILE *in, off_t *e
   ssize_t length;
   int code = EXIT_DONE;
   for (int64_t number = 1; code == EXIT_DONE && (length = getline(&text, &capacity, in)) > 0; number++) {
-    if (text[length - 1] != '\n') break;
+    if (number == 1 && !begins_sweep(text, (size_t)length)) code = refuse_file(sweep);
+    if (code != EXIT_DONE || text[length - 1] != '\n') break;
     code = read_line(sweep, here, text, number);
     *end += length;
   }

@@ -205,9 +205,10 @@ static int write_content(struct content *c, const struct sweep_trial *best) {
   }
   set_axes(c);
   set_rows(c);
-  snprintf(search, sizeof search, "%s, %" PRId64 " trials of at most %s epochs",
-           sweep_search_names[sweep->options.search], sweep->trials.n,
-           text_count(sweep->shared.values.training.train.epochs, number));
+  const int64_t epochs = sweep->shared.values.training.train.epochs;
+  snprintf(search, sizeof search, "%s, %" PRId64 " trial%s of at most %s epoch%s",
+           sweep_search_names[sweep->options.search], sweep->trials.n, sweep->trials.n == 1 ? "" : "s",
+           text_count(epochs, number), epochs == 1 ? "" : "s");
   const int64_t lines = c->n < LINES_MOST ? c->n : LINES_MOST; /* the best of them */
   const struct sweep_page page = {.data_path = sweep->options.data_path,
                                   .model_path = sweep->options.out,

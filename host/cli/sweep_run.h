@@ -23,6 +23,9 @@ struct sweep_rungs sweep_rungs_plan(int64_t trials, int64_t epochs, int64_t eta,
 bool sweep_rungs_cut(const struct sweep_rungs *rungs, int rung, const struct sweep_trials *trials,
                      enum sweep_measure measure, bool *in_race);
 
+/* Has --patience ended it? Told from its epochs, since a running trial and a recorded one must count the same. */
+bool sweep_ended_early(const struct sweep_trial *trial);
+
 /* ---- the record -------------------------------------------------------------------------------------------------- */
 
 /* A file of JSON lines: what the sweep is, then one line for each finished trial. */
@@ -66,6 +69,7 @@ struct sweep {
   struct training shared; /* data, device and the options that all trials share */
   struct sweep_rungs rungs;
   bool *in_race; /* (trials) halving: not dropped at a rung */
+  struct sweep_preprocessing *preprocessing;
   struct sweep_record record;
   struct sweep_table table;
   const struct sweep_trial *saved; /* whose model --out holds */
@@ -73,10 +77,18 @@ struct sweep {
 };
 extern const char sweep_command[]; /* "descent sweep", in messages */
 
-/* Whether it has to end: a signal came or something failed. */
-bool sweep_stopping(const struct sweep *sweep);
+struct sweep_preprocessing; /* sweep_network.c */
+
+/* The network of a trial as train makes it, without preprocessing. EXIT_DONE or the exit code; messages are to be kept. */
+int sweep_network_create(const struct sweep *sweep, struct sweep_trial *trial);
+/* With it: fitted to the training rows once for each pair of --normalize and --impute. */
+int sweep_network_prepare(struct sweep *sweep, struct sweep_trial *trial);
+void sweep_network_clear(struct sweep *sweep);
+
 /* Makes each trial's network once, and checks its options; EXIT_DONE or the exit code. */
 int sweep_check(struct sweep *sweep);
+/* The best trial so far, or NULL. In a race that is broken off it is none that was dropped: others were better. */
+struct sweep_trial *sweep_best(const struct sweep *sweep);
 /* Trains all open trials, and saves the best model after each wave; EXIT_DONE or the exit code. */
 int sweep_train(struct sweep *sweep);
 /* Saves the model of the best trial, unless --out holds it: where an earlier sweep trained it, it is trained again.

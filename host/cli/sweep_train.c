@@ -27,7 +27,13 @@ struct wave {
   int rung; /* the next one of halving */
 };
 
-bool sweep_stopping(const struct sweep *sweep) { return sweep->failed || interrupt_signal(); }
+/* Whether it has to end. */
+static bool is_stopping(const struct sweep *sweep) { return sweep->failed || interrupt_signal(); }
+
+struct sweep_trial *sweep_best(const struct sweep *sweep) {
+  struct sweep_trial *best = sweep_trials_best(&sweep->trials, sweep->options.measure);
+  return best && best->status == SWEEP_TRIAL_DROPPED && is_stopping(sweep) ? NULL : best;
+}
 
 /* ---- callbacks of a trial ---------------------------------------------------------------------------------------- */
 
@@ -57,18 +63,31 @@ static int on_epoch(void *user, const descent_epoch_info *info) {
   t->epochs = info->epoch;
   t->objective = objective;
   t->seconds = info->seconds;
-  return sweep_stopping(m->sweep) || info->epoch == m->last_epoch;
+  return is_stopping(m->sweep) || info->epoch == m->last_epoch;
 }
 
 static descent_request on_pause(void *user) {
   const struct wave_member *m = user;
   (void)interrupt_save_asked(); /* SIGUSR1: trials have no checkpoints */
-  return sweep_stopping(m->sweep) ? DESCENT_STOP : DESCENT_CONTINUE;
+  return is_stopping(m->sweep) ? DESCENT_STOP : DESCENT_CONTINUE;
 }
 
 /* ---- callback of all --------------------------------------------------------------------------------------------- */
 
-/* At the epochs of a rung, ends and records the trials that do not continue. */
+/* Ends and records member k if it is out of the race; also one that --patience has ended, which would otherwise count as
+ * one that has come to its end. */
+static bool drop(struct wave *wave, int64_t k, const descent_epoch_info *epoch, bool *stop) {
+  struct sweep *sweep = wave->sweep;
+  struct sweep_trial *t = wave->trials[k];
+  if (sweep->in_race[t->number - 1] || t->status == SWEEP_TRIAL_DROPPED || !(epoch || sweep_ended_early(t)))
+    return false;
+  *stop = true;
+  t->status = SWEEP_TRIAL_DROPPED;
+  sweep->failed = !sweep_record_trial(sweep, t) || sweep->failed;
+  return true;
+}
+
+/* At the epochs of a rung, drops the trials that do not continue. */
 static void cut(struct wave *wave, const descent_epoch_info *const *epochs, bool *stop, int64_t epoch) {
   struct sweep *sweep = wave->sweep;
   const struct sweep_rungs *rungs = &sweep->rungs;
@@ -80,14 +99,8 @@ static void cut(struct wave *wave, const descent_epoch_info *const *epochs, bool
   }
   int64_t dropped = 0, continuing = 0;
   for (int64_t k = 0; k < wave->n; k++) {
-    struct sweep_trial *t = wave->trials[k];
-    if (!epochs[k]) continue;
-    stop[k] = !sweep->in_race[t->number - 1];
-    dropped += stop[k];
-    continuing += !stop[k];
-    if (!stop[k]) continue;
-    t->status = SWEEP_TRIAL_DROPPED;
-    sweep->failed = !sweep_record_trial(sweep, t) || sweep->failed;
+    dropped += drop(wave, k, epochs[k], &stop[k]);
+    continuing += epochs[k] && !stop[k];
   }
   wave->rung++;
   sweep_table_say(sweep, "epoch %" PRId64 ": %" PRId64 " trial%s dropped, %" PRId64 " continue%s", epoch, dropped,
@@ -103,27 +116,16 @@ static void on_wave_epoch(void *user, const descent_epoch_info *const *epochs, b
     epoch = epochs[k]->epoch;
     most = epochs[k]->epochs;
   }
-  if (sweep_stopping(wave->sweep) || training == 0) return;
+  if (is_stopping(wave->sweep) || training == 0) return;
   cut(wave, epochs, stop, epoch);
   sweep_table_epoch(wave->sweep, epoch, most, training);
 }
 
 /* ---- one wave ---------------------------------------------------------------------------------------------------- */
 
-/* The network of a trial as train makes it. Messages are to be kept. */
-static int make_network(const struct sweep *sweep, struct sweep_trial *trial) {
-  struct training own = sweep->shared;
-  own.values = trial->train;
-  descent_network_free(trial->network);
-  trial->network = NULL;
-  return training_network(&own, &sweep->shared.rows, trial->train.training.train.seed, &trial->network);
-}
-
-/* Makes the network and the options of a trial. From here on messages are kept. */
-static int prepare(struct sweep *sweep, struct sweep_trial *t, descent_train_options *train) {
-  sweep_keep_messages();
-  int code = make_network(sweep, t);
-  if (code != EXIT_DONE) return code;
+/* The options of a trial that has a network. Messages are to be kept. */
+static int set_options(struct sweep *sweep, struct sweep_trial *t, descent_train_options *train) {
+  int code = EXIT_DONE;
   if (!t->class_weights)
     t->class_weights = calloc((size_t)descent_dataset_classes(sweep->shared.data) + 1, sizeof *t->class_weights);
   if (!t->class_weights) return fail(command, EXIT_RUN, "out of memory");
@@ -156,7 +158,10 @@ int sweep_check(struct sweep *sweep) {
   for (int64_t i = 0; i < sweep->trials.n && code == EXIT_DONE; i++) {
     descent_train_options train;
     struct sweep_trial *t = &sweep->trials.trials[i];
-    code = sweep_print_message(command, prepare(sweep, t, &train));
+    sweep_keep_messages();
+    code = sweep_network_create(sweep, t);
+    if (code == EXIT_DONE) code = set_options(sweep, t, &train);
+    code = sweep_print_message(command, code);
     const descent_status named = code == EXIT_DONE ? set_provenance(sweep, t) : DESCENT_OK;
     if (named != DESCENT_OK) code = fail_status(command, named);
     release(t);
@@ -183,7 +188,9 @@ static bool wave_create(struct wave *wave, struct sweep *sweep, int64_t most) {
 /* Messages are kept from here on. */
 static int add(struct wave *wave, struct sweep_trial *t, int64_t last_epoch) {
   const int64_t k = wave->n++;
-  const int code = prepare(wave->sweep, t, &wave->train[k]);
+  sweep_keep_messages();
+  int code = sweep_network_prepare(wave->sweep, t);
+  if (code == EXIT_DONE) code = set_options(wave->sweep, t, &wave->train[k]);
   t->course.n = 0;
   wave->trials[k] = t;
   wave->users[k] = (struct wave_member){wave->sweep, t, last_epoch};
@@ -215,17 +222,30 @@ static int fill(struct wave *wave, int64_t most) {
   return EXIT_DONE;
 }
 
+/* Recorded with the trial, to tell later whether --out still holds it; without memory for it, it is trained again. */
+static void take_checksum(const struct sweep *sweep, struct sweep_trial *t) {
+  uint64_t sum = CHECKSUM_START;
+  if (sweep->record.path && set_provenance(sweep, t) == DESCENT_OK && checksum_network(t->network, &sum))
+    checksum_text(sum, t->model);
+}
+
 /* What came of a member. A trial that a signal ended stays open, and so does one that failed for what is no property of
- * its configuration. */
-static void take_result(struct sweep *sweep, struct sweep_trial *t, const descent_member *m) {
+ * its configuration, and one that --patience ended in a race that a signal broke off: a later rung may drop it. */
+static void take_result(const struct wave *wave, int64_t k) {
+  struct sweep *sweep = wave->sweep;
+  struct sweep_trial *t = wave->trials[k];
+  const descent_member *m = &wave->members[k];
+  const bool undecided = is_stopping(sweep) && wave->rung < sweep->rungs.n;
   if (t->status == SWEEP_TRIAL_DROPPED) return;
   if (m->status == DESCENT_ERROR_DIVERGED) {
     t->status = SWEEP_TRIAL_DIVERGED;
     t->error = strdup(m->error);
-  } else if (m->status == DESCENT_OK && m->result.stop != DESCENT_STOP_CALLBACK) {
+  } else if (m->status == DESCENT_OK && m->result.stop != DESCENT_STOP_CALLBACK &&
+             !(undecided && m->result.stop == DESCENT_STOP_EARLY)) {
     t->status = m->result.stop == DESCENT_STOP_EARLY ? SWEEP_TRIAL_EARLY : SWEEP_TRIAL_DONE;
     t->best_epoch = m->result.best_epoch;
     t->seconds = m->result.seconds;
+    take_checksum(sweep, t);
   } else {
     return;
   }
@@ -272,12 +292,29 @@ static bool refused(const struct wave *wave, descent_status status) {
   return true;
 }
 
+/* The text of a refusal, which counts and names members, for trials. */
+static const char *refusal(const struct wave *wave, char *text, size_t size) {
+  static const char members[] = "members";
+  const char *rest = descent_last_error();
+  int64_t k;
+  int length = 0, used = 0;
+  if (sscanf(rest, "member %" SCNd64 ": %n", &k, &length) == 1 && length && k >= 0 && k < wave->n) {
+    rest += length;
+    used = snprintf(text, size, "trial %" PRId64 ": ", wave->trials[k]->number);
+  }
+  const char *counted = strstr(rest, members);
+  const int before = (int)(counted ? counted - rest : (ptrdiff_t)strlen(rest));
+  snprintf(text + used, size - (size_t)used, "%.*s%s%s", before, rest, counted ? "trials" : "",
+           counted ? counted + sizeof members - 1 : "");
+  return text;
+}
+
 static int take_results(struct wave *wave) {
   struct sweep *sweep = wave->sweep;
-  for (int64_t k = 0; k < wave->n; k++) take_result(sweep, wave->trials[k], &wave->members[k]);
-  struct sweep_trial *best = sweep_trials_best(&sweep->trials, sweep->options.measure);
+  for (int64_t k = 0; k < wave->n; k++) take_result(wave, k);
+  struct sweep_trial *best = sweep_best(sweep);
   int code = best && best->network ? sweep_save_best(sweep, best) : EXIT_DONE;
-  if (!sweep_stopping(sweep) && code == EXIT_DONE) say_wave(sweep, best);
+  if (!is_stopping(sweep) && code == EXIT_DONE) say_wave(sweep, best);
   return code == EXIT_DONE ? check_results(wave) : code;
 }
 
@@ -285,6 +322,7 @@ static int take_results(struct wave *wave) {
  * is trained; successive halving compares all of them and has to have them together. */
 static int train_wave(struct sweep *sweep, int64_t *most, int64_t *taken) {
   struct wave wave;
+  char text[1024];
   int code = wave_create(&wave, sweep, *most) ? EXIT_DONE : fail(command, EXIT_RUN, "out of memory");
   if (code == EXIT_DONE) code = fill(&wave, *most);
   *taken = wave.n;
@@ -295,10 +333,10 @@ static int train_wave(struct sweep *sweep, int64_t *most, int64_t *taken) {
     else if (status == DESCENT_ERROR_MEMORY && wave.n > 1 && sweep->options.search != SWEEP_HALVING)
       *most = wave.n / 2;
     else if (status == DESCENT_ERROR_MEMORY && wave.n > 1)
-      code =
-          fail(command, EXIT_RUN, "%s; halving trains all trials together: use fewer --trials", descent_last_error());
+      code = fail(command, EXIT_RUN, "%s; halving trains all trials together: use fewer --trials",
+                  refusal(&wave, text, sizeof text));
     else
-      code = fail_status(command, status);
+      code = fail(command, exit_of(status), "%s", refusal(&wave, text, sizeof text));
   }
   for (int64_t k = 0; k < wave.n; k++)
     if (wave.trials[k] != sweep->saved) release(wave.trials[k]);
@@ -320,33 +358,34 @@ static int64_t choose_together(const struct sweep *sweep) {
 int sweep_train(struct sweep *sweep) {
   int64_t most = choose_together(sweep), taken = 1;
   int code = EXIT_DONE;
-  while (code == EXIT_DONE && taken > 0 && !sweep_stopping(sweep)) code = train_wave(sweep, &most, &taken);
+  while (code == EXIT_DONE && taken > 0 && !is_stopping(sweep)) code = train_wave(sweep, &most, &taken);
   return code == EXIT_DONE && sweep->failed ? EXIT_RUN : code;
 }
 
 /* ---- the best model ---------------------------------------------------------------------------------------------- */
 
-/* Does the file hold what an earlier sweep saved of this trial? Its provenance names all options. */
-static bool holds(const struct sweep *sweep, struct sweep_trial *t) {
-  descent_network *there = NULL;
-  bool same = false;
-  sweep_keep_messages();
-  const int code = sweep_print_message(command, make_network(sweep, t));
-  if (code == EXIT_DONE && descent_network_load(sweep->options.out, &there) == DESCENT_OK &&
-      set_provenance(sweep, t) == DESCENT_OK) {
-    const char *found = descent_network_provenance(there), *expected = descent_network_provenance(t->network);
-    same = found && expected && strcmp(found, expected) == 0;
-  }
-  descent_network_free(there);
-  release(t);
-  return same;
+/* Does the file hold what an earlier sweep saved of this trial? */
+static bool holds(const struct sweep *sweep, const struct sweep_trial *t) {
+  uint64_t sum = CHECKSUM_START;
+  char found[CHECKSUM_SIZE];
+  return *t->model && checksum_file(sweep->options.out, &sum) && strcmp(checksum_text(sum, found), t->model) == 0;
+}
+
+/* What the record says of a trial is not changed by a training that repeats it and may be broken off. */
+static void restore_result(struct sweep_trial *t, const struct sweep_trial *before) {
+  sweep_course_clear(&t->course);
+  t->course = before->course;
+  t->status = before->status;
+  t->epochs = before->epochs;
+  t->best_epoch = before->best_epoch;
+  t->objective = before->objective;
+  t->seconds = before->seconds;
 }
 
 /* Trains the trial alone as far as it came. */
 static int train_again(struct sweep *sweep, struct sweep_trial *t) {
   struct wave wave;
-  const struct sweep_course course = t->course;
-  const enum sweep_status status = t->status;
+  const struct sweep_trial before = *t;
   t->course = (struct sweep_course){0};
   sweep_table_say(sweep, "trial %" PRId64 " is trained again: %s does not hold its model", t->number,
                   sweep->options.out);
@@ -357,9 +396,7 @@ static int train_again(struct sweep *sweep, struct sweep_trial *t) {
     if (fitted != DESCENT_OK) code = fail_status(command, fitted);
   }
   wave_clear(&wave);
-  sweep_course_clear(&t->course);
-  t->course = course;
-  t->status = status;
+  restore_result(t, &before);
   return code;
 }
 
@@ -368,7 +405,7 @@ int sweep_save_best(struct sweep *sweep, struct sweep_trial *best) {
   if (!best->network) {
     if (holds(sweep, best)) return EXIT_DONE;
     const int code = train_again(sweep, best);
-    if (code != EXIT_DONE || sweep_stopping(sweep)) return code;
+    if (code != EXIT_DONE || is_stopping(sweep)) return code;
   }
   descent_status status = set_provenance(sweep, best);
   if (status == DESCENT_OK) status = descent_network_save(best->network, sweep->options.out);

@@ -128,6 +128,9 @@ static char *argument(const struct sweep_given *given, const struct sweep_trial 
   return text;
 }
 
+/* A file that begins with - would be an option in the command line. The model records its name, so both have the same. */
+static const char *path_prefix(const struct sweep_options *options) { return *options->data_path == '-' ? "./" : ""; }
+
 static bool make_arguments(const struct sweep_options *options, struct sweep_trial *t) {
   t->argv = calloc((size_t)options->n_given + 5, sizeof *t->argv);
   if (!t->argv) return false;
@@ -135,7 +138,7 @@ static bool make_arguments(const struct sweep_options *options, struct sweep_tri
   for (int i = 0; i < options->n_given; i++) t->argv[t->argc++] = argument(&options->given[i], t);
   if (asprintf(&t->argv[t->argc], "--out=%s", options->out) >= 0) t->argc++;
   t->argv[t->argc++] = strdup("--");
-  t->argv[t->argc++] = strdup(options->data_path);
+  if (asprintf(&t->argv[t->argc], "%s%s", path_prefix(options), options->data_path) >= 0) t->argc++;
   for (int i = 0; i < t->argc; i++)
     if (!t->argv[i]) return false;
   return t->argc == options->n_given + 4;
@@ -181,7 +184,7 @@ char *sweep_trial_command(const struct sweep_options *options, const struct swee
   FILE *out = open_memstream(&text, &size);
   if (!out) return NULL;
   fputs("descent train ", out);
-  if (*options->data_path == '-') fputs("./", out);
+  fputs(path_prefix(options), out);
   write_quoted(out, options->data_path);
   for (int i = 0; i < options->n_given; i++) {
     const struct sweep_given *given = &options->given[i];

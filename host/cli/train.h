@@ -55,6 +55,10 @@ void train_options_sets(struct train_values *values, struct setting_set sets[TRA
 int train_options_read(int argc, char **argv, const struct launcher *launcher, struct train_values *values,
                        struct option_config *config, cJSON **record);
 
+/* Whether `path`, which may be NULL, is no input of `values` and can be written, as train requires of its outputs;
+ * EXIT_DONE or the exit code. */
+int train_output_check(const struct train_values *values, const char *option, const char *path);
+
 /* checkpoint_choice.c: the texts about checkpoints into the training's options; EXIT_DONE or the exit code. */
 int checkpoint_choice_resolve(const char *command, struct train_values *values);
 

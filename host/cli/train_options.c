@@ -163,6 +163,13 @@ static int check_output(const struct train_values *v, const char *option, const 
   return EXIT_DONE;
 }
 
+int train_output_check(const struct train_values *values, const char *option, const char *path) {
+  if (path && place_holds_checkpoints(path))
+    return fail(command, EXIT_USAGE, "--%s '%s': would replace a file of the checkpoints there: choose another name",
+                option, path);
+  return check_output(values, option, path, false);
+}
+
 /* Files must not be what the folder of checkpoints keeps for itself, nor the folder. */
 static int check_kept(const struct train_values *v) {
   const struct {

@@ -39,7 +39,7 @@ static int read_file(const struct training *t, const char *path, const char *tar
   source.network = network;
   struct data_choice choice = t->values.data;
   choice.quiet = t->values.quiet;
-  return data_choice_read(command, &choice, path, source, dataset);
+  return data_choice_read(t->command ? t->command : command, &choice, path, source, dataset);
 }
 
 static int read_data(struct training *t) {
@@ -72,8 +72,7 @@ int training_split(const struct training *t, int64_t fold, struct training_rows 
   return EXIT_DONE;
 }
 
-int training_network(const struct training *t, const struct training_rows *rows, uint64_t seed,
-                     descent_network **network) {
+int training_network_create(const struct training *t, uint64_t seed, descent_network **network) {
   const struct train_values *v = &t->values;
   descent_loss loss = DESCENT_LOSS_MEAN_SQUARED_ERROR;
   int64_t outputs = descent_dataset_targets(t->data);
@@ -83,10 +82,22 @@ int training_network(const struct training *t, const struct training_rows *rows,
     outputs = descent_dataset_classes(t->data);
   }
   int code = network_choice_create(command, &v->network, descent_dataset_inputs(t->data), outputs, loss, seed, network);
-  if (code != EXIT_DONE) return code;
-  descent_status status = descent_network_fit_preprocessing(*network, rows->training, v->normalize, v->impute, true);
-  if (status == DESCENT_OK && v->weights) status = descent_network_load_weights(*network, v->weights);
+  if (code != EXIT_DONE || !v->weights) return code;
+  const descent_status status = descent_network_load_weights(*network, v->weights);
   return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
+}
+
+int training_network_fit(const struct training *t, const struct training_rows *rows, descent_network *network) {
+  const struct train_values *v = &t->values;
+  const descent_status status =
+      descent_network_fit_preprocessing(network, rows->training, v->normalize, v->impute, true);
+  return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
+}
+
+int training_network(const struct training *t, const struct training_rows *rows, uint64_t seed,
+                     descent_network **network) {
+  const int code = training_network_create(t, seed, network);
+  return code == EXIT_DONE ? training_network_fit(t, rows, *network) : code;
 }
 
 /* Data sets that have to match the network: read by its names. */

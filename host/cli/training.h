@@ -14,6 +14,7 @@ struct training_rows {
 };
 
 struct training {
+  const char *command; /* in notes about the data; NULL: descent train */
   struct train_values values;
   struct option_config config;
   cJSON *record;             /* the configuration */
@@ -34,7 +35,10 @@ void training_clear(struct training *t);
 /* The rows of fold `fold` (of no cross-validation: of the one training), with a share held out to validate on. */
 int training_split(const struct training *t, int64_t fold, struct training_rows *rows);
 void training_rows_clear(struct training_rows *rows);
-/* A network for the rows, with their preprocessing and the weights of the seed or of --weights. */
+/* A network for the data with the weights of the seed or of --weights, then its preprocessing by the rows. */
+int training_network_create(const struct training *t, uint64_t seed, descent_network **network);
+int training_network_fit(const struct training *t, const struct training_rows *rows, descent_network *network);
+/* Both: a network for the rows, with their preprocessing and the weights of the seed or of --weights. */
 int training_network(const struct training *t, const struct training_rows *rows, uint64_t seed,
                      descent_network **network);
 

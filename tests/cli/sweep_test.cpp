@@ -4,6 +4,7 @@
 #include <descent/descent.h>
 
 #include <chrono>
+#include <cinttypes>
 #include <cmath>
 #include <map>
 #include <regex>
@@ -30,7 +31,7 @@ class Data : public Folder {
 
 struct Trial {
   std::map<std::string, std::string> options;
-  std::string command, status;
+  std::string command, status, model;
   int64_t epochs = 0, best_epoch = 0;
   double objective = NAN;
   std::vector<double> train_loss, validation_loss, best_so_far;
@@ -55,6 +56,8 @@ std::map<int, Trial> read_log(const std::string &text, const char *measure = "lo
         option->valuestring;
     trial.command = cJSON_GetObjectItem(json.get(), "command")->valuestring;
     trial.status = cJSON_GetObjectItem(json.get(), "status")->valuestring;
+    const cJSON *model = cJSON_GetObjectItem(json.get(), "model");
+    if (model) trial.model = model->valuestring;
     trial.epochs = static_cast<int64_t>(number(json, "epochs"));
     trial.best_epoch = static_cast<int64_t>(number(json, "best_epoch"));
     trial.objective = number(json, measure);
@@ -64,6 +67,14 @@ std::map<int, Trial> read_log(const std::string &text, const char *measure = "lo
     trials[static_cast<int>(number(json, "trial"))] = trial;
   }
   return trials;
+}
+
+std::string fnv1a(const std::string &bytes) {
+  uint64_t sum = 14695981039346656037U;
+  for (const char byte : bytes) sum = (sum ^ static_cast<unsigned char>(byte)) * 1099511628211U;
+  char text[17];
+  std::snprintf(text, sizeof text, "%016" PRIx64, sum);
+  return text;
 }
 
 /* The lines of trials in the order of their numbers, without the seconds. */
@@ -128,6 +139,22 @@ TEST(Sweep, DrawsWhatIsDocumented) {
   for (auto &entry : read_log(folder.read("few"))) EXPECT_EQ(entry.second.options, trials[entry.first].options);
 }
 
+TEST(Sweep, PointsIncludeBothEndsExactly) {
+  Data folder;
+  ASSERT_EQ(folder
+                .run(sweep + Arguments{"--search", "grid", "--lr", "0.001234567..0.01234567:3", "--batch-size",
+                                       "8..100000000:2", "--log", "log"})
+                .code,
+            0);
+  std::set<std::string> rates, sizes;
+  for (auto &entry : read_log(folder.read("log"))) {
+    rates.insert(entry.second.options["learning-rate"]);
+    sizes.insert(entry.second.options["batch-size"]);
+  }
+  EXPECT_EQ(rates, (std::set<std::string>{"0.001234567", "0.00679012", "0.01234567"}));
+  EXPECT_EQ(sizes, (std::set<std::string>{"8", "100000000"}));
+}
+
 TEST(Sweep, DrawsEveryValueAndNoConfigurationTwice) {
   Data folder;
   ASSERT_EQ(
@@ -179,6 +206,53 @@ TEST(Sweep, BestIsTheFileOfItsCommand) {
     EXPECT_EQ(run_in_shell(folder, best_command(result.out)), 0) << result.out;
     EXPECT_TRUE(model == folder.read("best of.safetensors")) << best_command(result.out);
   }
+}
+
+/* Preprocessing is copied between trials from 10,000 rows on: missing cells, a column that has almost only such, and
+ * categories. */
+TEST(Sweep, CopiesThePreprocessingOfManyRows) {
+  for (const std::string kind : {"classes", "regression"}) {
+    Data folder(kind, 14000); /* of which 11,200 are trained on */
+    std::vector<std::string> all = lines(folder.read("data.csv"));
+    std::string common = "colour," + all[0] + "\n", seldom = "colour,rare," + all[0] + "\n";
+    for (size_t i = 1; i < all.size(); i++) {
+      const std::string colour = i % 3 == 0 ? "red," : i % 3 == 1 ? "blue," : i % 5 ? "green," : ",";
+      const std::string row = i % 11 ? all[i] : all[i].substr(all[i].find(','));
+      common += colour + row + "\n";
+      seldom += colour + (i == 7777 ? "3," : i == 8000 ? "5," : ",") + row + "\n";
+    }
+    for (const std::string &text : {common, seldom}) {
+      folder.write("data.csv", text);
+      const Result result = folder.run({"sweep",        "data.csv",
+                                        "--target",     "answer",
+                                        "--epochs",     "1",
+                                        "--batch-size", "1024",
+                                        "--search",     "grid",
+                                        "--hidden",     "4",
+                                        "--normalize",  "minmax;standard;none",
+                                        "--impute",     "median;most_frequent",
+                                        "--out",        "m",
+                                        "--log",        "log"});
+      ASSERT_EQ(result.code, 0) << result.err;
+      for (const auto &entry : read_log(folder.read("log"))) {
+        EXPECT_EQ(run_in_shell(folder, entry.second.command.substr(8)), 0);
+        EXPECT_EQ(fnv1a(folder.read("m")), entry.second.model) << entry.second.command;
+      }
+      std::filesystem::remove(folder / "log");
+    }
+  }
+}
+
+TEST(Sweep, ADataFileMayBeginWithAHyphen) {
+  Data folder;
+  std::filesystem::rename(folder / "data.csv", folder / "-d.csv");
+  const Result result =
+      folder.run({"sweep", "--target", "answer", "--epochs", "2", "--lr", "0.1;0.01", "--out", "m", "--", "-d.csv"});
+  ASSERT_EQ(result.code, 0) << result.err;
+  const std::string model = folder.read("m");
+  std::filesystem::remove(folder / "m");
+  EXPECT_EQ(run_in_shell(folder, best_command(result.out)), 0) << result.out;
+  EXPECT_TRUE(model == folder.read("m"));
 }
 
 TEST(Sweep, QuotesItsCommandForAShell) {
@@ -306,6 +380,66 @@ TEST(Halving, DropsTheWorstByTheRule) {
   }
 }
 
+/* Two classes that overlap, so that the accuracy can fall while the loss falls. */
+std::string noisy_data(int rows) {
+  std::ostringstream text;
+  unsigned state = 12345;
+  const auto next = [&state] { /* the constants of Numerical Recipes; 0 .. 7.75 */
+                               state = state * 1664525U + 1013904223U;
+                               return static_cast<int>(state >> 27) / 4.0;
+  };
+  text << "width,height,answer\n";
+  for (int i = 0; i < rows; i++) {
+    const double width = next(), height = next(), noise = next() - 4;
+    text << width << ',' << height << (width + height + noise > 8 ? ",yes\n" : ",no\n");
+  }
+  return text.str();
+}
+
+/* A trial that --patience ended keeps its place until a rung drops it, and is then never the best, although it may have
+ * a higher accuracy than the one that remains. */
+TEST(Halving, ATrialThatPatienceEndedCanBeDropped) {
+  int better = 0;
+  for (int seed = 0; seed < 12; seed++) {
+    Folder folder;
+    folder.write("data.csv", noisy_data(150));
+    const int trials = 12, epochs = 16, eta = 2;
+    const Arguments race = {"--search", "halving", "--eta", "2", "--trials", "12", "--patience", "2"};
+    const Arguments options = {"--lr",      "1e-3..3e-1:log", "--hidden", "4;16;none",
+                               "--measure", "accuracy",       "--seed",   std::to_string(seed)};
+    const Result result = folder.run(
+        Arguments{"sweep", "data.csv", "--target", "answer", "--epochs", "16", "--log", "log"} + race + options);
+    ASSERT_EQ(result.code, 0) << result.err;
+    const std::map<int, Trial> all = read_log(folder.read("log"), "accuracy");
+    std::vector<int> in_race;
+    std::map<int, bool> dropped;
+    for (int t = 1; t <= trials; t++) in_race.push_back(t);
+    for (int r = 2; r < epochs && in_race.size() > 1; r *= eta) {
+      const auto reached = [&](int t) {
+        const std::vector<double> &values = all.at(t).best_so_far;
+        return values.at(std::min(values.size(), static_cast<size_t>(r)) - 1);
+      };
+      bool training = false; /* without one there is nothing to compare for */
+      for (const int t : in_race) training = training || all.at(t).epochs >= r;
+      if (!training) break;
+      const size_t keep = std::max<size_t>(1, in_race.size() / eta);
+      std::stable_sort(in_race.begin(), in_race.end(), [&](int a, int b) { return reached(a) > reached(b); });
+      for (size_t i = keep; i < in_race.size(); i++) dropped[in_race[i]] = true;
+      in_race.resize(keep);
+      std::sort(in_race.begin(), in_race.end());
+    }
+    int best = in_race[0];
+    for (const int t : in_race)
+      if (all.at(t).objective > all.at(best).objective) best = t;
+    expect_contains(result.out, "best trial " + std::to_string(best) + ":");
+    for (const auto &entry : all) {
+      EXPECT_EQ(entry.second.status == "dropped", dropped[entry.first]) << seed << ": trial " << entry.first;
+      better += dropped[entry.first] && entry.second.objective > all.at(best).objective;
+    }
+  }
+  EXPECT_GT(better, 0) << "no trial that was dropped is better than the best: nothing was tested";
+}
+
 /* A trial in company has the losses that it has alone, as far as it comes. */
 TEST(Halving, LeavesTheSurvivorsAsTheyAre) {
   Data folder("classes");
@@ -341,9 +475,12 @@ int stop_in_the_middle(const Folder &folder, const Arguments &arguments, const s
 class Resume : public testing::TestWithParam<const char *> {};
 
 TEST_P(Resume, AfterAKillGivesWhatAnUninterruptedSweepGives) {
-  Data folder("classes", 600);
+  Data folder("classes", 2400);
   Arguments search = long_sweep + Arguments{"--search", GetParam()};
-  if (search.back() == "random") search = search + Arguments{"--together", "2"};
+  if (search.back() == "random")
+    search = search + Arguments{"--together", "2"};
+  else /* some end by it before a rung drops them, and before the signal */
+    search = search + Arguments{"--patience", "4", "--eta", "2", "--measure", "accuracy"};
   const Result whole = folder.run(search + Arguments{"--log", "whole", "--out", "m"});
   ASSERT_EQ(whole.code, 0) << whole.err;
   const std::string model = folder.read("m"), log = timeless(folder.read("whole"));
@@ -371,6 +508,42 @@ TEST_P(Resume, AfterAKillGivesWhatAnUninterruptedSweepGives) {
 }
 INSTANTIATE_TEST_SUITE_P(Search, Resume, testing::Values("random", "halving"));
 
+/* Until the race is over, others than those that were dropped are the best. */
+TEST(Halving, ASignalSavesNoTrialThatWasDropped) {
+  Data folder("classes", 600);
+  folder.write("m", "of an earlier sweep");
+  const Arguments race = {"--search", "halving", "--epochs", "5000", "--min-epochs", "2", "--patience", "4000"};
+  EXPECT_EQ(stop_in_the_middle(folder, long_sweep + race + Arguments{"--resume", "log", "--out", "m"}, "log", SIGINT),
+            128 + SIGINT);
+  for (const auto &entry : read_log(folder.read("log"))) EXPECT_EQ(entry.second.status, "dropped");
+  EXPECT_EQ(folder.read("m"), "of an earlier sweep");
+  expect_contains(folder.read(".out"), "trials are finished; the same command with --resume log continues\n");
+  EXPECT_EQ(count(folder.read(".out"), "the best so far"), 0U);
+}
+
+/* What the record says of the best trial stays while it is trained again. */
+TEST(Sweep, AnInterruptionOfTheSecondTrainingKeepsTheResult) {
+  Data folder("classes", 600);
+  const Arguments search = {"sweep", "data.csv", "--target", "answer", "--lr",     "0.01;0.02", "--hidden", "16",
+                            "--out", "m",        "--epochs", "3000",   "--report", "r",         "--resume", "log"};
+  ASSERT_EQ(folder.run(search).code, 0);
+  const auto rows = [&] { /* of the table of trials */
+                          const std::string page = folder.read("r");
+                          return page.substr(page.rfind("<table"));
+  };
+  const std::string whole = rows();
+  std::filesystem::remove(folder / "m");
+  const pid_t child = folder.start(search, folder / ".out");
+  for (int i = 0; i < 3000 && folder.read(".err").find("trained again") == std::string::npos; i++)
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  kill(child, SIGINT);
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(exit_code(status), 128 + SIGINT);
+  EXPECT_FALSE(folder.has("m"));
+  EXPECT_EQ(rows(), whole);
+}
+
 TEST(Sweep, TrainsTheBestAgainWhereItsModelIsGone) {
   Data folder;
   const Arguments search =
@@ -378,8 +551,12 @@ TEST(Sweep, TrainsTheBestAgainWhereItsModelIsGone) {
   const Result first = folder.run(search);
   ASSERT_EQ(first.code, 0) << first.err;
   const std::string model = folder.read("m"), log = folder.read("log");
-  for (const char *other : {"", "something else"}) {
-    if (*other)
+  ASSERT_EQ(folder.run(search + Arguments{"--resume", "log"}).err.find("trained again"), std::string::npos);
+  /* A model with the same provenance, and another parameter. */
+  std::string stale = model;
+  stale.back() = static_cast<char>(stale.back() ^ 1);
+  for (const std::string &other : {std::string(), std::string("something else"), stale}) {
+    if (!other.empty())
       folder.write("m", other);
     else
       std::filesystem::remove(folder / "m");
@@ -456,6 +633,85 @@ TEST(Sweep, RefusesToContinueAnother) {
   EXPECT_EQ(changed.code, 2);
 }
 
+/* A file that is no record stays as it is, whether its line is whole or not. */
+TEST(Sweep, NeverEmptiesAnotherFile) {
+  Data folder;
+  const Arguments search = sweep + Arguments{"--lr", "1e-3..1e-1:log", "--trials", "3", "--quiet", "--out", "m"};
+  for (const std::string foreign : {"{\"learning-rate\":\"1e-3..1e-1\"}", "hello", "\"sweep\"", "\n", "[]\n"}) {
+    folder.write("other", foreign);
+    const Result result = folder.run(search + Arguments{"--resume", "other"});
+    EXPECT_EQ(result.code, 3) << foreign;
+    EXPECT_EQ(result.err, "descent sweep: other: is not the --log of a sweep\n");
+    EXPECT_EQ(folder.read("other"), foreign);
+  }
+  ASSERT_EQ(folder.run(search + Arguments{"--log", "log"}).code, 0);
+  const std::string log = folder.read("log");
+  for (const size_t length : {size_t{0}, size_t{1}, size_t{8}, size_t{9}, size_t{40}}) { /* after a kill at its start */
+    folder.write("cut", log.substr(0, length));
+    EXPECT_EQ(folder.run(search + Arguments{"--resume", "cut"}).code, 0);
+    EXPECT_EQ(timeless(folder.read("cut")), timeless(log));
+  }
+}
+
+TEST(Sweep, NeverWritesOverAnInput) {
+  Data folder;
+  std::string all = folder.read("data.csv");
+  folder.write("more.csv", all);
+  folder.write("c.json", "{\"epochs\": 2}");
+  ASSERT_EQ(
+      folder.run({"train", "data.csv", "--target", "answer", "--epochs", "1", "--hidden", "8", "--out", "w"}).code, 0);
+  const std::string model = folder.read("w");
+  const struct {
+    const char *input, *file;
+  } inputs[] = {{"--validation", "more.csv"}, {"--test", "more.csv"}, {"--weights", "w"}, {"--config", "c.json"}};
+  for (const auto &input : inputs)
+    for (const std::string output : {"--report", "--log", "--resume", "--out"}) {
+      const Result result =
+          folder.run(sweep + Arguments{"--lr", "0.1;0.01", "--quiet", input.input, input.file, output, input.file});
+      EXPECT_EQ(result.code, 2) << input.input << ' ' << output;
+      EXPECT_EQ(result.err, "descent sweep: " + output + " '" + input.file + "': is also an input file\n");
+    }
+  EXPECT_EQ(folder.read("more.csv"), all);
+  EXPECT_EQ(folder.read("c.json"), "{\"epochs\": 2}");
+  EXPECT_TRUE(folder.read("w") == model);
+}
+
+/* Whatever a trial reads: names and classes too, and the files of --weights and --test. */
+TEST(Sweep, RefusesChangedInputs) {
+  Data folder("classes");
+  const std::string data = folder.read("data.csv");
+  const auto replace = [&](const std::string &from, const std::string &to) {
+    return std::regex_replace(data, std::regex(from), to);
+  };
+  const Arguments first = {"train", "data.csv", "--target", "answer", "--epochs", "1", "--hidden", "8", "--quiet"};
+  ASSERT_EQ(folder.run(first + Arguments{"--out", "w"}).code, 0);
+  folder.write("test.csv", data);
+  const Arguments search = sweep + Arguments{"--lr",     "1e-3..1e-1:log", "--trials", "3",        "--quiet", "--test",
+                                             "test.csv", "--weights",      "w",        "--resume", "log"};
+  ASSERT_EQ(folder.run(search).code, 0);
+  const std::string log = folder.read("log"), weights = folder.read("w");
+  const struct {
+    const char *file;
+    std::string text, what;
+  } changes[] = {{"data.csv", replace("low", "lower"), "data: data.csv"},
+                 {"data.csv", replace("height", "depth"), "data: data.csv"},
+                 {"test.csv", data.substr(0, data.rfind('\n', data.size() - 2) + 1), "test data: test.csv"},
+                 {"w", std::string(), "weights: w"}};
+  for (const auto &change : changes) {
+    folder.write("data.csv", data);
+    folder.write("test.csv", change.file == std::string("data.csv") ? change.text : data);
+    folder.write("w", weights);
+    if (change.text.empty())
+      ASSERT_EQ(folder.run(first + Arguments{"--seed", "5", "--out", "w"}).code, 0);
+    else
+      folder.write(change.file, change.text);
+    const Result result = folder.run(search);
+    EXPECT_EQ(result.code, 2) << change.what;
+    EXPECT_EQ(result.err, "descent sweep: log: records a sweep of other " + change.what + " has changed since\n");
+    EXPECT_EQ(folder.read("log"), log);
+  }
+}
+
 TEST(Sweep, SaysThatItCannotRecord) {
   Data folder;
   Result result;
@@ -517,6 +773,38 @@ TEST(Sweep, ReportsAllTrialsOnOnePage) {
         << tag;
 }
 
+/* In the terms of a sweep, as the command that was given. */
+TEST(Sweep, SpeaksOfItself) {
+  Data folder;
+  std::string test = folder.read("data.csv");
+  folder.write("test.csv", test + ",1,yes\n");
+  const Arguments search = {"sweep", "data.csv", "--target", "answer", "--lr", "0.1;0.01", "--epochs", "1"};
+  const Result noted = folder.run(search + Arguments{"--test", "test.csv"});
+  ASSERT_EQ(noted.code, 0) << noted.err;
+  expect_contains(noted.err, "descent sweep: note: test.csv: 1 missing cell is filled in\n");
+  expect_contains(noted.err, "trials of at most 1 epoch\n");
+  folder.write("test.csv", test + "1e30,1,yes\n");
+  const Result refused = folder.run(search + Arguments{"--test", "test.csv", "--quiet"});
+  EXPECT_EQ(refused.code, 3);
+  expect_contains(refused.err, "descent sweep: the test data: ");
+  expect_one_line(refused.err);
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* which reserve more addresses than the limit */
+TEST(Sweep, SaysHowManyTrialsWouldFit) {
+  Data folder;
+  const std::string line = "cd '" + folder.path() +
+                           "' && ulimit -v 600000 && '" DESCENT_COMMAND
+                           "' sweep data.csv --target answer --threads 1 --quiet --search halving --trials 8 --hidden "
+                           "'2000,2000;2001,2000' --lr 1e-3..1e-2 2> err";
+  EXPECT_EQ(exit_code(system(line.c_str())), 1);
+  const std::string err = folder.read("err");
+  expect_contains(err, "descent sweep: trial ");
+  expect_contains(err, " of 8 trials would fit; halving trains all trials together: use fewer --trials\n");
+  EXPECT_EQ(count(err, "member"), 0U);
+}
+#endif
+
 /* ---- refusals ---------------------------------------------------------------------------------------------------- */
 
 TEST(Sweep, RefusesInOneLine) {
@@ -546,6 +834,7 @@ TEST(Sweep, RefusesInOneLine) {
        2,
        "--learning-rate '0.1;0.1..0.2': '0.1..0.2' is a range: give a range or alternatives, not both"},
       {{"--lr", "0.1;0.2;0.1"}, 2, "--learning-rate '0.1;0.2;0.1': '0.1' is given twice"},
+      {{"--lr", "1e-3;0.1;.001"}, 2, "--learning-rate '1e-3;0.1;.001': '.001' is given twice"},
       {{"--hidden", "16..64"}, 2, "--hidden '16..64': takes no range: give alternatives, like a;b;c"},
       {{"--hidden", "16;0"},
        2,

@@ -71,7 +71,7 @@ static const struct plan_op *shared_gather(const struct backend_job *job) {
 /* Whether a shared gather saves more than it costs. It saves reading the rows of each step, and costs reading a member's
  * parameters and moments into the caches once in a block, of about MOST_GROUP steps. With 64-200-100-10, where the rows of
  * a block are a quarter of the state, sharing took 10 % more time than none; with 784-128-64-10, 0.9 of it, less. */
-static bool gains_by_sharing(const struct backend_job *job, const struct plan_op *gather) {
+static bool gains_by_one_gather(const struct backend_job *job, const struct plan_op *gather) {
   const struct plan *plan = job->program->plan;
   const double rows = (double)job->steps[0].rows * (double)gather->gather.n_x * sizeof(float);
   double state = 0;
@@ -94,7 +94,7 @@ static struct member describe(const struct backend_job *job, int threads) {
   m.bad_step = cpu_bad_step_flag(program, job->range);
   count_flops(&m, threads);
   m.gather = shared_gather(job);
-  if (m.gather && !gains_by_sharing(job, m.gather)) m.gather = NULL;
+  if (m.gather && !gains_by_one_gather(job, m.gather)) m.gather = NULL;
   if (!m.gather) return m;
   const struct plan_gather *o = &m.gather->gather;
   m.rows.X = cpu_floats(program, o->X);

@@ -62,15 +62,14 @@ static void print_summary(const struct ensemble *e) {
 
 /* ---- the model --------------------------------------------------------------------------------------------------- */
 
+/* The seed as text: JSON numbers are exact to 15 digits here, and seeds have up to 19. */
 static bool add_member(cJSON *members, uint64_t seed, const descent_fit_result *result) {
-  enum { EXACT_DIGITS = 15 }; /* of a JSON number as cJSON writes it; longer integers are kept as text */
   char digits[24];
   cJSON *member = cJSON_CreateObject();
   if (!cJSON_AddItemToArray(members, member)) return false;
-  const int length = snprintf(digits, sizeof digits, "%" PRIu64, seed);
-  const cJSON *added = length > EXACT_DIGITS ? cJSON_AddStringToObject(member, "seed", digits)
-                                             : cJSON_AddNumberToObject(member, "seed", (double)seed);
-  return added && cJSON_AddNumberToObject(member, "epochs", (double)result->epochs) &&
+  snprintf(digits, sizeof digits, "%" PRIu64, seed);
+  return cJSON_AddStringToObject(member, "seed", digits) &&
+         cJSON_AddNumberToObject(member, "epochs", (double)result->epochs) &&
          cJSON_AddNumberToObject(member, "best_epoch", (double)result->best_epoch);
 }
 
@@ -209,10 +208,18 @@ static int keep(struct ensemble *e) {
   return code;
 }
 
+/* Only here, so that the record of one network has no options of several. */
+static int record_options(struct training *t) {
+  const bool whole = cJSON_AddNumberToObject(t->record, "ensemble", (double)t->values.ensemble) &&
+                     cJSON_AddStringToObject(t->record, "ensemble-shuffle", t->values.ensemble_shuffle);
+  return whole ? EXIT_DONE : fail(command, EXIT_RUN, "out of memory");
+}
+
 int ensemble_train(struct training *t) {
   struct ensemble e = {.training = t};
   const int64_t count = t->values.ensemble;
   int code = members_open(&e.m, t, "member", count);
+  if (code == EXIT_DONE) code = record_options(t);
   e.networks = calloc((size_t)count, sizeof *e.networks);
   e.joined = calloc((size_t)count, sizeof *e.joined);
   if (code == EXIT_DONE && !(e.networks && e.joined)) code = fail(command, EXIT_RUN, "out of memory");

@@ -113,17 +113,31 @@ static descent_status save(struct ensemble *e) {
 
 /* ---- results ----------------------------------------------------------------------------------------------------- */
 
+/* Of the members that were joined: the most epochs, all steps, the time of all. */
+static descent_fit_result total_of(const struct ensemble *e) {
+  descent_fit_result total = e->result;
+  total.steps = 0;
+  total.seconds = e->m.seconds;
+  for (int64_t i = 0; i < e->n_joined; i++) {
+    const descent_fit_result *r = &e->m.members[e->joined[i]].result;
+    total.steps += r->steps;
+    if (r->epochs > total.epochs) total.epochs = r->epochs;
+  }
+  return total;
+}
+
 static int write_report(const struct ensemble *e, const struct measured *measured, const char *failure,
                         const struct measures_table *table) {
   struct curves_run runs[MEMBERS_DRAWN];
   char names[MEMBERS_DRAWN][32];
+  const descent_fit_result total = total_of(e);
   int n = 0;
   for (; n < MEMBERS_DRAWN && n < e->m.count; n++) {
     snprintf(names[n], sizeof names[n], "member %d", n);
     runs[n] = (struct curves_run){names[n], &e->m.runs[n].records.history};
   }
   return results_write_report(e->training, &(struct results_report){.network = e->network,
-                                                                    .result = &e->result,
+                                                                    .result = &total,
                                                                     .measured = measured,
                                                                     .failure = failure,
                                                                     .warnings = e->m.runs[0].records.warnings,

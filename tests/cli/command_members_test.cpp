@@ -449,14 +449,15 @@ TEST(Folds, TrainAsOnAFileOfTheOtherRows) {
       EXPECT_EQ(row_of(result.out, "fold " + std::to_string(k))[1], row_of(one.out, "loss")[2]) << k;
       const std::vector<std::string> expected =
           lines(folder.run({"predict", "model.safetensors", "fold.csv", "--threads", "1"}).out);
-      EXPECT_EQ(predicted[0], expected[0]);
+      EXPECT_EQ(predicted[0], "fold," + expected[0]);
       int64_t row = 0;
       for (int64_t i = 0; i < descent_dataset_rows(held.get()); i++) {
         while (descent_dataset_input_value(all.get(), row, 0) != descent_dataset_input_value(held.get(), i, 0) ||
                descent_dataset_input_value(all.get(), row, 1) != descent_dataset_input_value(held.get(), i, 1))
           ASSERT_LT(++row, 90);
-        const std::string &cells = predicted[static_cast<size_t>(row + 1)],
+        const std::string &line = predicted[static_cast<size_t>(row + 1)], cells = line.substr(2),
                           &alone_cells = expected[static_cast<size_t>(i + 1)];
+        EXPECT_EQ(line.substr(0, 2), std::to_string(k) + ",") << row;
         /* The file of the other rows may have another offset of its targets, with which the training rounds otherwise. A
          * prediction in float32, without an offset, would be wrong by up to 1. */
         if (far)
@@ -487,9 +488,22 @@ TEST(Folds, LeaveRowsEmptyWhoseNetworkDiverged) {
     EXPECT_EQ(count(result.out, "\nfold "), 1U);
     const std::vector<std::string> out = lines(folder.read("out.csv"));
     ASSERT_EQ(out.size(), 61U);
-    EXPECT_EQ(std::count(out.begin(), out.end(), classes ? ",," : "\"\""), 50);
-    EXPECT_NE(out[32], classes ? ",," : "\"\"");
+    const auto is_empty = [classes](const std::string &line) { return line.substr(2) == (classes ? ",," : "\"\""); };
+    EXPECT_EQ(std::count_if(out.begin() + 1, out.end(), is_empty), 50);
+    EXPECT_FALSE(is_empty(out[32]));
+    for (const char *fold : {"0,", "1,", "2,", "3,", "4,", "5,"}) /* also of those without a prediction */
+      EXPECT_EQ(std::count_if(out.begin(), out.end(), [fold](const std::string &l) { return l.rfind(fold, 0) == 0; }),
+                10);
   }
+}
+
+TEST(Folds, SayHowManyRowsHaveNoLine) {
+  Folder folder;
+  folder.write("data.csv", make_noisy(60) + "0.1,0.2,\n0.3,0.4,\n");
+  const Result result = folder.run(job + Arguments{"--folds", "3", "--out-of-fold", "out.csv"});
+  EXPECT_EQ(result.code, 0);
+  EXPECT_EQ(result.err, "descent train: note: out.csv has no lines for 2 rows of data.csv without a target\n");
+  EXPECT_EQ(lines(folder.read("out.csv")).size(), 61U);
 }
 
 TEST(Folds, ContinueFromTheirCheckpoints) {

@@ -452,6 +452,7 @@ TEST(Measures, OfSeveralNetworksHaveStatistics) {
   FILE *file = open_memstream(&text, &size);
   measures_print(file, &table, 5);
   fclose(file);
+  EXPECT_NE(std::strstr(text, "\nstatistics of auc over 2 of 3, where it is defined\n"), nullptr) << text;
   EXPECT_NE(std::strstr(text, "\nfold 1          10    0.1000    1.0000             0.0000         -\n"), nullptr)
       << text;
   EXPECT_NE(std::strstr(text, "\nmean                  0.3000    1.0000             0.0000    0.8000\n"), nullptr)

@@ -65,15 +65,14 @@ static void print_summary(const struct ensemble *e) {
 
 /* ---- the model --------------------------------------------------------------------------------------------------- */
 
+/* The seed as text: JSON numbers are exact to 15 digits here, and seeds have up to 19. */
 static bool add_member(cJSON *members, uint64_t seed, const descent_fit_result *result) {
-  enum { EXACT_DIGITS = 15 }; /* of a JSON number as cJSON writes it; longer integers are kept as text */
   char digits[24];
   cJSON *member = cJSON_CreateObject();
   if (!cJSON_AddItemToArray(members, member)) return false;
-  const int length = snprintf(digits, sizeof digits, "%" PRIu64, seed);
-  const cJSON *added = length > EXACT_DIGITS ? cJSON_AddStringToObject(member, "seed", digits)
-                                             : cJSON_AddNumberToObject(member, "seed", (double)seed);
-  return added && cJSON_AddNumberToObject(member, "epochs", (double)result->epochs) &&
+  snprintf(digits, sizeof digits, "%" PRIu64, seed);
+  return cJSON_AddStringToObject(member, "seed", digits) &&
+         cJSON_AddNumberToObject(member, "epochs", (double)result->epochs) &&
          cJSON_AddNumberToObject(member, "best_epoch", (double)result->best_epoch);
 }
 
@@ -118,17 +117,31 @@ static descent_status save(struct ensemble *e) {
 
 /* ---- results ----------------------------------------------------------------------------------------------------- */
 
+/* Of the members that were joined: the most epochs, all steps, the time of all. */
+static descent_fit_result total_of(const struct ensemble *e) {
+  descent_fit_result total = e->result;
+  total.steps = 0;
+  total.seconds = e->m.seconds;
+  for (int64_t i = 0; i < e->n_joined; i++) {
+    const descent_fit_result *r = &e->m.members[e->joined[i]].result;
+    total.steps += r->steps;
+    if (r->epochs > total.epochs) total.epochs = r->epochs;
+  }
+  return total;
+}
+
 static int write_report(const struct ensemble *e, const struct measured *measured, const char *failure,
                         const struct measures_table *table) {
   struct curves_run runs[MEMBERS_DRAWN];
   char names[MEMBERS_DRAWN][32];
+  const descent_fit_result total = total_of(e);
   int n = 0;
   for (; n < MEMBERS_DRAWN && n < e->m.count; n++) {
     snprintf(names[n], sizeof names[n], "member %d", n);
     runs[n] = (struct curves_run){names[n], &e->m.runs[n].records.history};
   }
   return results_write_report(e->training, &(struct results_report){.network = e->network,
-                                                                    .result = &e->result,
+                                                                    .result = &total,
                                                                     .measured = measured,
                                                                     .failure = failure,
                                                                     .warnings = e->m.runs[0].records.warnings,
@@ -213,10 +226,18 @@ static int keep(struct ensemble *e) {
   return code;
 }
 
+/* Only here, so that the record of one network has no options of several. */
+static int record_options(struct training *t) {
+  const bool whole = cJSON_AddNumberToObject(t->record, "ensemble", (double)t->values.ensemble) &&
+                     cJSON_AddStringToObject(t->record, "ensemble-shuffle", t->values.ensemble_shuffle);
+  return whole ? EXIT_DONE : fail(command, EXIT_RUN, "out of memory");
+}
+
 int ensemble_train(struct training *t) {
   struct ensemble e = {.training = t};
   const int64_t count = t->values.ensemble;
   int code = members_open(&e.m, t, "member", count);
+  if (code == EXIT_DONE) code = record_options(t);
   e.networks = calloc((size_t)count, sizeof *e.networks);
   e.joined = calloc((size_t)count, sizeof *e.joined);
   if (code == EXIT_DONE && !(e.networks && e.joined)) code = fail(command, EXIT_RUN, "out of memory");

@@ -107,6 +107,28 @@ static int write_export(const struct export_values *v, const descent_network *ne
   return code;
 }
 
+/* In place of what the ensemble's provenance says of all members, what it says of member k, and its number. */
+static descent_status set_member_provenance(descent_network *network, int64_t k) {
+  cJSON *root = cJSON_Parse(descent_network_provenance(network));
+  cJSON *ensemble = cJSON_DetachItemFromObjectCaseSensitive(root, "ensemble");
+  cJSON *member = cJSON_DetachItemFromArray(cJSON_GetObjectItemCaseSensitive(ensemble, "members"), (int)k), *item;
+  descent_status status = DESCENT_OK;
+  if (cJSON_IsObject(member)) {
+    bool whole = cJSON_AddNumberToObject(root, "member", (double)k) != NULL;
+    while (whole && (item = cJSON_DetachItemFromArray(member, 0))) {
+      whole = cJSON_AddItemToObject(root, item->string, item);
+      if (!whole) cJSON_Delete(item);
+    }
+    char *text = whole ? cJSON_PrintUnformatted(root) : NULL;
+    status = text ? descent_network_set_provenance(network, text) : DESCENT_ERROR_MEMORY;
+    cJSON_free(text);
+  }
+  cJSON_Delete(member);
+  cJSON_Delete(ensemble);
+  cJSON_Delete(root);
+  return status;
+}
+
 /* Puts the member that --member names in the place of its ensemble. */
 static int choose_member(const struct export_values *v, const char *model, descent_network **network) {
   const int64_t members = descent_network_members(*network);
@@ -115,8 +137,12 @@ static int choose_member(const struct export_values *v, const char *model, desce
   if (v->member >= members)
     return fail(command, EXIT_USAGE, "--member %" PRId64 ": %s has %s%" PRId64, v->member, model,
                 members > 1 ? "members 0 to " : "only member ", members - 1);
-  const descent_status status = descent_network_member(*network, v->member, &member);
-  if (status != DESCENT_OK) return fail_status(command, status);
+  descent_status status = descent_network_member(*network, v->member, &member);
+  if (status == DESCENT_OK && members > 1) status = set_member_provenance(member, v->member);
+  if (status != DESCENT_OK) {
+    descent_network_free(member);
+    return fail_status(command, status);
+  }
   descent_network_free(*network);
   *network = member;
   return EXIT_DONE;

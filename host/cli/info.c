@@ -90,6 +90,18 @@ static void print_seeds(const cJSON *ensemble) {
   if (n) putchar('\n');
 }
 
+/* Of a network that was exported from an ensemble. */
+static void print_member(const cJSON *provenance, const cJSON *options) {
+  const cJSON *member = cJSON_GetObjectItemCaseSensitive(provenance, "member"),
+              *seed = cJSON_GetObjectItemCaseSensitive(provenance, "seed"),
+              *count = cJSON_GetObjectItemCaseSensitive(options, "ensemble");
+  char text[TEXT_SIZE];
+  if (!cJSON_IsNumber(member) || !cJSON_IsString(seed)) return;
+  printf("%-14s%.0f of an ensemble", "member", member->valuedouble);
+  if (cJSON_IsNumber(count)) printf(" of %.0f", count->valuedouble);
+  printf(", seed %s\n", text_label(seed->valuestring, NAME_COLUMNS, text));
+}
+
 /* False when memory ran out. */
 static bool print_provenance(const descent_network *network) {
   const char *provenance = descent_network_provenance(network);
@@ -103,6 +115,7 @@ static bool print_provenance(const descent_network *network) {
   if (cJSON_IsObject(options)) {
     const cJSON *data = cJSON_GetObjectItemCaseSensitive(root, "data");
     if (cJSON_IsString(data)) printf("%-14s%s\n", "trained on", text_label(data->valuestring, VALUE_COLUMNS, text));
+    print_member(root, options);
     print_epochs(root);
     print_seeds(cJSON_GetObjectItemCaseSensitive(root, "ensemble"));
     printed = print_options(options);

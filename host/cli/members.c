@@ -12,6 +12,8 @@
 #include "cli/interrupt.h"
 #include "cli/results.h"
 #include "core/clock.h"
+#include "core/system.h"
+#include "core/terms.h"
 #include "report/text.h"
 
 static const char *const command = training_command;
@@ -34,18 +36,34 @@ static void allow_files(int64_t count) {
 
 /* ---- life -------------------------------------------------------------------------------------------------------- */
 
-/* Networks that cannot fit are refused before the first is made; whether the others do is for the library to tell, which
- * knows what is free. At least, a network has its parameters here, and where the host trains it, those and their
- * gradients once more. */
+/* Bytes that each network needs at least: its parameters, and once more in the ensemble; where the host trains it, those
+ * on the device and as they are read back, gradients, moments and activations, which are freed before they are joined. */
+static double least_bytes(const struct training *t) {
+  const descent_train_options *o = &t->values.training.train;
+  const double parameters = (double)descent_network_parameters(t->network);
+  const int64_t rows = descent_dataset_rows(t->rows.training);
+  const int64_t batch = o->batch_size && o->batch_size < rows ? o->batch_size : rows;
+  const struct update_moments moments =
+      update_moments_of(update_rule_from(o->optimizer.kind, o->optimizer.momentum > 0, o->optimizer.nesterov));
+  double widths = 0;
+  if (strcmp(descent_device_name(t->device), "cpu") != 0)
+    return sizeof(float) * (t->values.folds ? parameters : 2 * parameters);
+  for (int32_t l = 1; l <= descent_network_layers(t->network); l++)
+    widths += (double)descent_network_width(t->network, l);
+  return sizeof(float) * ((4 + moments.moment1 + moments.moment2) * parameters + (double)batch * widths);
+}
+
+/* Networks that cannot fit are refused before the others are made: that would take minutes, and the memory that other
+ * programs need. The library compares again, with all that a training takes. */
 static int check_size(const struct training *t, int64_t count) {
-  const double copies = strcmp(descent_device_name(t->device), "cpu") == 0 ? 3 : 1;
-  const double each = copies * sizeof(float) * (double)descent_network_parameters(t->network);
-  const double all = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+  const double each = least_bytes(t), available = (double)system_memory_available("");
   char needed[TEXT_SIZE], there[TEXT_SIZE], networks[TEXT_SIZE], fit[TEXT_SIZE];
-  if (!(all > 0) || each * (double)count <= all) return EXIT_DONE;
-  return fail(command, EXIT_RUN, "%s networks need more than %sB of memory, and this machine has %sB: at most %s fit",
-              text_count(count, networks), text_scaled(each * (double)count, needed), text_scaled(all, there),
-              text_count((int64_t)(all / each), fit));
+  if (each * (double)count <= available) return EXIT_DONE;
+  return fail(command, EXIT_RUN,
+              "%s networks need at least %sB of memory, and %sB are available: train fewer networks, of which %s fit, "
+              "or narrower layers",
+              text_count(count, networks), text_scaled(each * (double)count, needed), text_scaled(available, there),
+              text_count((int64_t)(available / each), fit));
 }
 
 /* "descent plot log-*.jsonl" would draw them too. */

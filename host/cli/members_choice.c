@@ -60,8 +60,7 @@ static int check_folds(const char *command, const struct train_values *v) {
   for (size_t i = 0; i < sizeof others / sizeof *others; i++)
     if (others[i].given)
       return fail(command, EXIT_USAGE,
-                  "--folds: measures and writes no model: it cannot be combined with %s (train the model without "
-                  "--folds)",
+                  "--folds measures and saves no model: omit %s here, and run the command without --folds for a model",
                   others[i].option);
   return EXIT_DONE;
 }

@@ -8,6 +8,7 @@
 #include "cli/output.h"
 #include "cli/prediction.h"
 #include "cli/results.h"
+#include "report/text.h"
 
 static const char *const command = training_command;
 
@@ -43,10 +44,10 @@ static descent_status number_rows(const descent_dataset *data, struct numbers *n
 /* What is predicted for the rows of the data. */
 struct predicted {
   float *outputs; /* (rows, outputs) as the writer takes them */
-  int64_t *fold;  /* (rows); -1: none */
+  int64_t *fold;  /* (rows); -1 - fold: its network predicts nothing */
 };
 
-/* Puts the outputs of a fold, in the order of its view, in the places of their rows. */
+/* Puts the outputs of a fold, in the order of its view, in the places of their rows. `given` NULL: there are none. */
 static descent_status place_rows(const struct members *m, const struct numbers *n, int64_t fold, const float *given,
                                  int64_t outputs, struct predicted *p) {
   const struct train_values *v = &m->training->values;
@@ -56,8 +57,8 @@ static descent_status place_rows(const struct members *m, const struct numbers *
     float number[2];
     status = descent_dataset_row(part, i, number);
     const int64_t row = (int64_t)number[0] * PART + (int64_t)number[1];
-    memcpy(p->outputs + row * outputs, given + i * outputs, (size_t)outputs * sizeof *given);
-    p->fold[row] = fold;
+    if (given) memcpy(p->outputs + row * outputs, given + i * outputs, (size_t)outputs * sizeof *given);
+    p->fold[row] = given ? fold : -1 - fold;
   }
   descent_dataset_free(others);
   descent_dataset_free(part);
@@ -80,8 +81,10 @@ static descent_status predict_fold(const struct members *m, const struct numbers
 /* One writer for each fold, since a target is scaled back by the network of its fold. */
 static bool write_rows(FILE *stream, const struct prediction_writer *writers, const struct predicted *p, int64_t rows,
                        int64_t outputs) {
+  fputs("fold,", stream);
   prediction_write_header(&writers[0]);
   for (int64_t r = 0; r < rows && !ferror(stream); r++) {
+    fprintf(stream, "%" PRId64 ",", p->fold[r] < 0 ? -1 - p->fold[r] : p->fold[r]);
     if (p->fold[r] < 0)
       prediction_write_missing(&writers[0]);
     else
@@ -117,6 +120,15 @@ static bool open_writers(struct prediction_writer *writers, descent_network *con
   return opened;
 }
 
+/* The lines of the file are not those of the data then. */
+static void note_dropped(const struct members *m) {
+  const int64_t dropped = descent_dataset_dropped(m->training->data);
+  const struct train_values *v = &m->training->values;
+  if (dropped)
+    text_print(stderr, "%s: note: %s has no lines for %" PRId64 " row%s of %s without a target\n", command,
+               v->out_of_fold, dropped, dropped == 1 ? "" : "s", v->data_path);
+}
+
 int out_of_fold_write(const struct members *m, const struct training_rows *rows, descent_network *const *networks) {
   const descent_dataset *data = m->training->data;
   const int64_t n_rows = descent_dataset_rows(data), outputs = descent_network_outputs(networks[0]);
@@ -126,13 +138,14 @@ int out_of_fold_write(const struct members *m, const struct training_rows *rows,
                         .fold = malloc((size_t)n_rows * sizeof *p.fold)};
   const bool fits = writers && p.outputs && p.fold && open_writers(writers, networks, m->count);
   descent_status status = fits ? number_rows(data, &numbers) : DESCENT_ERROR_MEMORY;
-  for (int64_t r = 0; fits && r < n_rows; r++) p.fold[r] = -1;
   for (int64_t k = 0; k < m->count && status == DESCENT_OK; k++)
-    if (m->members[k].status == DESCENT_OK)
-      status = predict_fold(m, &numbers, rows[k].fold, networks[k], k, writers[0].raw, &p);
+    status = m->members[k].status == DESCENT_OK
+                 ? predict_fold(m, &numbers, rows[k].fold, networks[k], k, writers[0].raw, &p)
+                 : place_rows(m, &numbers, k, NULL, outputs, &p);
   const int code = status != DESCENT_OK
                        ? fail_status(command, status)
                        : write_file(m->training->values.out_of_fold, writers, m->count, &p, n_rows, outputs);
+  if (code == EXIT_DONE) note_dropped(m);
   for (int64_t k = 0; writers && k < m->count; k++) prediction_close(&writers[k]);
   numbers_clear(&numbers);
   free(writers);

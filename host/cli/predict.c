@@ -25,8 +25,11 @@ static const struct setting predict_rows[] = {
     ROW_HEADING("Prediction:"),
     ROW_TEXT("output", "KIND", AT(output),
              "all (classes and probabilities), classes, probabilities, or raw: values before the output function", 0),
-    ROW_FLAG("std", AT(std),
-             "Also write the standard deviation of each probability or value over the members of an ensemble", 0),
+    ROW_FLAG(
+        "std", AT(std),
+        "Also write the standard deviation of each probability or value over the members of an ensemble, divided by "
+        "their number",
+        0),
     ROW_REAL("threshold", "P", AT(threshold), "With two classes, predict the second one from this probability on", 0, 0,
              1),
     ROW_TEXT("out", "FILE", AT(out), "CSV file to write, - for standard output; an existing file is replaced", 0),

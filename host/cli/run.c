@@ -89,8 +89,11 @@ static void tell_resumed(struct run *r, const descent_checkpoint_info *info) {
   else if (is_alone(r))
     text_print(stderr, "resumed     %s: step %" PRId64 ", %" PRId64 " epoch%s done\n", info->path, info->step,
                info->epochs, info->epochs == 1 ? "" : "s");
+  else if (g->fewest_steps == g->most_steps)
+    text_print(stderr, "resumed     %s: %" PRId64 " of %" PRId64 " networks at step %" PRId64 "\n", resume, g->resumed,
+               g->runs, g->most_steps);
   else
-    text_print(stderr, "resumed     %s: %" PRId64 " of %" PRId64 " networks, steps %" PRId64 " to %" PRId64 "\n",
+    text_print(stderr, "resumed     %s: %" PRId64 " of %" PRId64 " networks at steps %" PRId64 " to %" PRId64 "\n",
                resume, g->resumed, g->runs, g->fewest_steps, g->most_steps);
 }
 

@@ -50,8 +50,14 @@ static int open_network(const char *command, const struct arguments *arguments, 
   }
   if (!equal(chosen, defaults))
     return fail(command, EXIT_USAGE, "%s defines the network: omit the network options", arguments->values[0]);
-  descent_status status = descent_network_load(arguments->values[0], network);
-  return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
+  const descent_status status = descent_network_load(arguments->values[0], network);
+  if (status != DESCENT_OK) return fail_status(command, status);
+  const int64_t members = descent_network_members(*network);
+  if (members == 1) return EXIT_DONE;
+  return fail(command, EXIT_DATA,
+              "%s: an ensemble of %" PRId64
+              " networks: write one of them as a model (descent export --member) and use that",
+              arguments->values[0], members);
 }
 
 /* ---- ranks ------------------------------------------------------------------------------------------------------- */

@@ -66,11 +66,13 @@ static const struct setting training_rows[] = {
              "own: each network sees the rows in another order; shared: all in the same order", OPTION_UNRECORDED),
     ROW_INTEGER("folds", "N", AT(folds),
                 "Cross-validate instead of saving a model: deal the rows into N folds, and measure each with a network "
-                "trained on the others; 0: no",
+                "trained on the others; 0: no. The deviation between folds is that of a sample, with n - 1",
                 OPTION_UNRECORDED, 0, 10000),
-    ROW_TEXT("out-of-fold", "FILE", AT(out_of_fold),
-             "With --folds: write what each row is predicted by the network that was not trained on it, as CSV",
-             OPTION_UNRECORDED),
+    ROW_TEXT(
+        "out-of-fold", "FILE", AT(out_of_fold),
+        "With --folds: write the fold of each row, and what it is predicted by the network that was not trained on "
+        "it, as CSV",
+        OPTION_UNRECORDED),
     ROW_END,
 };
 static const struct setting checkpoint_rows[] = {

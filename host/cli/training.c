@@ -1,5 +1,6 @@
 #include "cli/training.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "cli/summary.h"
@@ -58,6 +59,10 @@ int training_split(const struct training *t, int64_t fold, struct training_rows 
   rows->training = t->data;
   rows->validation = t->validation_file;
   if (v->folds) {
+    const int64_t data_rows = descent_dataset_rows(t->data);
+    if (data_rows < v->folds)
+      return fail(command, EXIT_USAGE, "--folds %" PRId64 ": %s has %" PRId64 " row%s: use fewer folds", v->folds,
+                  v->data_path, data_rows, data_rows == 1 ? "" : "s");
     status = descent_dataset_fold(t->data, v->folds, fold, seed, &rows->others, &rows->fold);
     if (status != DESCENT_OK) return fail_status(command, status);
     rows->training = rows->others;

@@ -1,5 +1,6 @@
 #include "report/measures.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,10 +74,24 @@ static double statistic_of(const struct measures_table *table, int measure, enum
   return defined < 2 ? NAN : sqrt(squares / (double)(defined - 1));
 }
 
+/* "auc over 2 of 5": the measures that are undefined for some of the networks; left as it is where there is none. */
+static void write_undefined(const struct measures_table *table, int64_t first, int64_t n, char note[static 192]) {
+  size_t used = 0;
+  for (int m = 0; m < table->n_measures; m++) {
+    int64_t defined = 0;
+    for (int64_t r = first; r < first + n; r++) defined += !isnan(table->rows[r].values[m]);
+    if (defined == 0 || defined == n) continue;
+    snprintf(note + used, 192 - used, "%s%s over %" PRId64 " of %" PRId64, used ? ", " : "", table->names[m], defined,
+             n);
+    used = strlen(note);
+  }
+}
+
 void measures_add_statistic(struct measures_table *table, const char *name, enum measures_statistic statistic,
                             int64_t first, int64_t n) {
   struct measures_row *row = next_row(table, name);
   for (int m = 0; m < table->n_measures; m++) row->values[m] = statistic_of(table, m, statistic, first, n);
+  write_undefined(table, first, n, table->undefined);
 }
 
 /* ---- printing ---------------------------------------------------------------------------------------------------- */
@@ -104,4 +119,5 @@ void measures_print(FILE *stream, const struct measures_table *table, int64_t su
       fprintf(stream, "  %*s", width_of(table, m), isnan(row->values[m]) ? "-" : text_loss(row->values[m], text));
     fputc('\n', stream);
   }
+  if (*table->undefined) fprintf(stream, "statistics of %s, where it is defined\n", table->undefined);
 }

@@ -20,6 +20,7 @@ struct measures_table {
   int n_measures;
   struct measures_row *rows; /* (n_rows), of room for `capacity` */
   int64_t n_rows, capacity;
+  char undefined[192]; /* "auc over 2 of 5": what statistics leave out; "": nothing */
 };
 
 /* Room for so many rows; false when out of memory. Freed by measures_clear. */
@@ -32,7 +33,7 @@ void measures_add(struct measures_table *table, const char *name, const descent_
 
 enum measures_statistic { MEASURES_MEAN, MEASURES_DEVIATION, MEASURES_LOWEST, MEASURES_HIGHEST };
 /* Adds a row that holds a statistic of n rows from `first`, undefined measures left out. The deviation is that of a
- * sample, with n - 1; NaN of fewer than two. */
+ * sample, with n - 1; NaN of fewer than two. What is left out is kept in `undefined`, which measures_print shows. */
 void measures_add_statistic(struct measures_table *table, const char *name, enum measures_statistic statistic,
                             int64_t first, int64_t n);
 

@@ -89,11 +89,17 @@ static void write_alert(FILE *out, const char *kind, const char *title, const ch
 static void write_interruption(FILE *out, const struct page *p) {
   char text[TEXT_SIZE + 128], count[TEXT_SIZE];
   const bool stopped = p->result->stop == DESCENT_STOP_CALLBACK;
-  snprintf(text, sizeof text, "%s epoch%s. %s", text_count(p->result->epochs, count),
-           p->result->epochs == 1 ? " is complete" : "s are complete",
+  snprintf(text, sizeof text, "%s%s epoch%s. %s", page_of_several(p) ? "At most " : "",
+           text_count(p->result->epochs, count), p->result->epochs == 1 ? " is complete" : "s are complete",
            stopped ? "The model was not measured." : "Not all measures were made.");
   write_alert(out, "warn", stopped ? "The training was stopped by a signal." : "A signal came after the training.",
               text);
+}
+
+/* " of member 0" for what is shown of the first of several networks only; "" for one network. */
+static const char *whose(const struct page *p, char text[static 64]) {
+  snprintf(text, 64, "%s%.50s", page_of_several(p) ? " of " : "", page_of_several(p) ? p->runs[0].name : "");
+  return text;
 }
 
 static void write_header(FILE *out, const struct page *p) {
@@ -107,6 +113,8 @@ static void write_header(FILE *out, const struct page *p) {
   fputs(descent_network_task(p->network) == DESCENT_TASK_REGRESSION ? "regression of " : "classification of ", out);
   write_targets(out, p);
   markup_label(out, basename(p->data_path), 60);
+  if (page_of_several(p))
+    fprintf(out, " &middot; ensemble of %s", text_count(descent_network_members(p->network), count));
   fprintf(out, " &middot; %s parameters &middot; %s</p></header>\n",
           text_count(descent_network_parameters(p->network), count), when);
   if (p->failure) write_alert(out, "bad", "The training failed.", p->failure);
@@ -149,7 +157,10 @@ static void write_tiles(FILE *out, const struct page *p) {
     write_measure_tile(out, false, last, "loss", m->loss);
   }
   const descent_fit_result *r = p->result;
-  if (r->best_epoch && p->validation) {
+  if (page_of_several(p)) {
+    write_tile(out, false, text_count(descent_network_members(p->network), text), "networks");
+    write_tile(out, false, text_count(r->epochs, text), "epochs of the longest training");
+  } else if (r->best_epoch && p->validation) {
     snprintf(label, sizeof label, "best of %" PRId64 " epoch%s", r->epochs, r->epochs == 1 ? "" : "s");
     snprintf(text, sizeof text, "%" PRId64, r->best_epoch);
     write_tile(out, false, text, label);
@@ -191,12 +202,14 @@ static void write_measures(FILE *out, const struct page *p) {
 
 static bool write_course(FILE *out, const struct page *p) {
   const struct curves_run run = {"", p->history};
+  char name[64];
   struct figure figure = {0};
   const bool made = curves_add_loss(&figure, p->runs, p->n_runs) && curves_add_measures(&figure, p->runs, p->n_runs) &&
                     curves_add_learning_rate(&figure, &run, 1);
   if (made && p->history->epochs) {
     fputs("<h2>Training curves</h2>\n", out);
     write_charts(out, &figure, true);
+    if (page_of_several(p)) fprintf(out, "<p class=\"note\">The learning rate is that%s.</p>\n", whose(p, name));
   }
   figure_clear(&figure);
   return made;
@@ -209,7 +222,8 @@ static bool write_layers(FILE *out, const struct page *p) {
                     curves_add_layers(&figure, &run, 1, HISTORY_LAYER_UPDATE_RATIO) &&
                     curves_add_layers(&figure, &run, 1, HISTORY_LAYER_ACTIVATION_STD) &&
                     curves_add_layers(&figure, &run, 1, HISTORY_LAYER_DEAD_FRACTION);
-  fputs("<h2>Layers</h2>\n", out);
+  char name[64];
+  fprintf(out, "<h2>Layers%s</h2>\n", whose(p, name));
   page_layers(out, p);
   if (made && p->history->epochs) write_charts(out, &figure, true);
   figure_clear(&figure);
@@ -220,10 +234,12 @@ static bool write_machine(FILE *out, const struct page *p) {
   const struct curves_run run = {"", p->history};
   struct figure figure = {0};
   const bool made = curves_add_speed(&figure, &run, 1);
+  char name[64];
   fputs("<h2>Machine and speed</h2>\n<div class=\"charts\">\n", out);
   page_machine(out, p);
   if (figure.n && made) write_chart(out, &figure.charts[0]);
   fputs("</div>\n", out);
+  if (page_of_several(p)) fprintf(out, "<p class=\"note\">The training speed is that%s.</p>\n", whose(p, name));
   figure_clear(&figure);
   return made;
 }

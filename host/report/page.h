@@ -36,11 +36,13 @@ struct page {
   const struct curves_run *runs; /* (n_runs) of several networks, with names; of one, `history` */
   int n_runs;
   const struct measures_table *members; /* of an ensemble, measured on the rows of the last column; or NULL */
-  const descent_fit_result *result;
+  const descent_fit_result *result;     /* of several networks: most epochs, all steps, the time of all */
   const struct metrics_column *columns; /* (n_columns) final metrics; the last is shown at the top */
   int n_columns;
   const struct figure *diagnosis; /* of the last column's rows */
 };
+
+static inline bool page_of_several(const struct page *p) { return p->n_runs > 1; }
 
 /* False when out of memory; write errors remain in the stream. */
 bool page_write(FILE *out, const struct page *page);

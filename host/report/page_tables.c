@@ -23,7 +23,9 @@ static void write_number(FILE *out, double value) {
 void page_warnings(FILE *out, const struct page *p) {
   const cJSON *warning;
   if (cJSON_GetArraySize(p->warnings) == 0) return;
-  fputs("<div class=\"alert warn\"><b>Warnings</b><ul>\n", out);
+  fputs("<div class=\"alert warn\"><b>Warnings", out);
+  if (page_of_several(p)) fprintf(out, " of %s", p->runs[0].name);
+  fputs("</b><ul>\n", out);
   cJSON_ArrayForEach(warning, p->warnings) {
     const cJSON *epoch = cJSON_GetObjectItem(warning, "epoch"), *text = cJSON_GetObjectItem(warning, "text");
     if (!cJSON_IsNumber(epoch) || !cJSON_IsString(text)) continue;
@@ -145,18 +147,20 @@ void page_machine(FILE *out, const struct page *p) {
   page_pair(out, "precision", descent_precision_name(p->train->precision));
   const double speed = history_speed(p->history);
   if (speed > 0 && isfinite(speed)) {
-    const double flops = 6 * speed * (double)descent_network_parameters(p->network);
     snprintf(line, sizeof line, "%s rows per second", text_scaled(speed, text));
     page_pair(out, "training speed", line);
+  }
+  if (speed > 0 && isfinite(speed) && !page_of_several(p)) {
+    const double flops = 6 * speed * (double)descent_network_parameters(p->network);
     snprintf(line, sizeof line, "about %s floating-point operations per second (6 per parameter and row)",
              text_scaled(flops, text));
     page_pair(out, "arithmetic", line);
   }
   static const char *const ends[] = {"all epochs completed", "early stopping", "on request"};
-  page_pair(out, "steps", text_count(p->result->steps, text));
+  page_pair(out, page_of_several(p) ? "steps of all networks" : "steps", text_count(p->result->steps, text));
   if (!p->failure) {
     page_pair(out, "training time", text_duration(p->result->seconds, text));
-    page_pair(out, "stopped", ends[p->result->stop]);
+    if (!page_of_several(p)) page_pair(out, "stopped", ends[p->result->stop]);
   }
   page_pair(out, "model", p->model_path);
   fputs("</tbody></table></div>\n", out);

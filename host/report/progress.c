@@ -38,7 +38,7 @@ static void write_pieces(const struct progress_view *v, bool brief, bool unicode
              unicode);
   if (v->metric) snprintf(pieces[METRIC], sizeof *pieces, "%.20s %.20s", v->metric, text_loss(v->metric_value, a));
   if (v->training < v->networks)
-    snprintf(pieces[NETWORKS], sizeof *pieces, "%.20s of %.20s train", text_count(v->training, a),
+    snprintf(pieces[NETWORKS], sizeof *pieces, "%.20s of %.20s still training", text_count(v->training, a),
              text_count(v->networks, b));
   else if (v->networks)
     snprintf(pieces[NETWORKS], sizeof *pieces, "%.20s networks", text_count(v->networks, a));
@@ -226,6 +226,7 @@ static void add(struct sums *s, double value) {
 
 static double mean_of(const struct sums *s) { return s->n ? s->sum / (double)s->n : NAN; }
 
+/* Of these networks, and not of a sample: divided by n. */
 static double deviation_of(const struct sums *s) {
   const double mean = mean_of(s), variance = s->squares / (double)s->n - mean * mean;
   return s->n < 2 || !isfinite(variance) ? NAN : sqrt(variance > 0 ? variance : 0);
@@ -262,6 +263,7 @@ void progress_members(struct progress *progress, descent_task task, const descen
     add(&metric, view->metric_value);
   }
   if (!last) return;
+  if (validation.n < training) validation = metric = (struct sums){0}; /* not those of some as if of all */
   const bool first = view->epoch == 0;
   *view = (struct progress_view){
       .epoch = last->epoch,
@@ -269,7 +271,7 @@ void progress_members(struct progress *progress, descent_task task, const descen
       .share = (double)last->epoch / (double)last->epochs,
       .loss = mean_of(&loss),
       .validation_loss = mean_of(&validation),
-      .metric = view->metric,
+      .metric = metric.n ? view->metric : NULL,
       .metric_value = mean_of(&metric),
       .rows_per_second = rate,
       .seconds = last->seconds,

@@ -18,9 +18,10 @@ struct progress_view {
   double rows_per_second; /* 0: unknown */
   double seconds, seconds_left;
   bool finished; /* show the elapsed time instead of the time left */
-  /* Of several networks, the numbers above are their means. */
+  /* Of several networks, the numbers above are means over those that still train. Those of the validation are shown
+   * where all of these have it. */
   int64_t networks, training;                  /* in all, and those that still train; 0: one */
-  double loss_deviation, validation_deviation; /* between networks; NaN: not shown */
+  double loss_deviation, validation_deviation; /* between them, divided by n; NaN: not shown */
 };
 
 struct progress {

@@ -23,6 +23,24 @@ TEST(Ensemble, LogsEachMember) {
   const std::string report = folder.read("report.html");
   for (int k = 0; k < 3; k++) expect_contains(report, "member " + std::to_string(k));
   expect_contains(report, "members' mean");
+  const int64_t steps = [&folder] {
+    int64_t all = 0;
+    for (int k = 0; k < 3; k++) {
+      const Json last = parse(lines(folder.read("log-" + std::to_string(k) + ".jsonl")).back());
+      all += static_cast<int64_t>(cJSON_GetNumberValue(cJSON_GetObjectItem(last.get(), "step")));
+    }
+    return all;
+  }();
+  EXPECT_GT(steps, 0);
+  for (const std::string &text :
+       {std::string("ensemble of 3 &middot;"), std::string("<b>3</b><span>networks</span>"),
+        std::string("<b>10</b><span>epochs of the longest training</span>"), std::string("<h2>Layers of member 0</h2>"),
+        std::string("The training speed is that of member 0."), std::string("The learning rate is that of member 0."),
+        "<tr><th>steps of all networks</th><td>" + std::to_string(steps) + "</td>",
+        std::string("<dt>ensemble</dt><dd>3</dd>"), std::string("<dt>ensemble-shuffle</dt><dd>own</dd>")})
+    expect_contains(report, text);
+  for (const char *text : {"<h2>Layers</h2>", "best of", "<th>stopped</th>"})
+    EXPECT_EQ(report.find(text), std::string::npos) << text;
   EXPECT_EQ(folder.run({"plot", "log-0.jsonl", "log-1.jsonl"}).code, 0);
 }
 
@@ -103,7 +121,7 @@ TEST(Ensemble, KeepsEachMembersCheckpointsInAFolderOfItsOwn) {
   const std::string model = folder.read("model.safetensors");
   const Result again = folder.run(training);
   ASSERT_EQ(again.code, 0) << again.err;
-  expect_contains(again.err, "resumed     kept: 2 of 2 networks, steps 20 to 20\n");
+  expect_contains(again.err, "resumed     kept: 2 of 2 networks at step 20\n");
   EXPECT_EQ(folder.read("model.safetensors"), model);
 
   const Result alone = folder.run(quick + Arguments{"--resume", "kept"});
@@ -123,7 +141,7 @@ TEST(Folds, ContinueFromTheirCheckpoints) {
   const Result first = folder.run(training), again = folder.run(training);
   ASSERT_EQ(first.code, 0) << first.err;
   ASSERT_EQ(again.code, 0) << again.err;
-  expect_contains(again.err, "resumed     kept: 3 of 3 networks, steps 20 to 20\n");
+  expect_contains(again.err, "resumed     kept: 3 of 3 networks at step 20\n");
   EXPECT_EQ(row_of(first.out, "mean"), row_of(again.out, "mean"));
   EXPECT_TRUE(folder.has("kept/fold-2/lock"));
   EXPECT_EQ(lines(folder.read("log-2")).size(), 10U);

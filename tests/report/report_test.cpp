@@ -390,8 +390,14 @@ TEST(Progress, OfSeveralNetworksShowsMeansAndDeviations) {
   EXPECT_EQ(members_shown({line(a), line(b)}).substr(0, 100),
             "epoch  1/10  loss 0.3000+-0.1000  val 0.5000+-0.2000  accuracy 0.5000  2 networks  200 rows/s  18s l");
   const std::string one = members_shown({nullptr, line(b), nullptr});
-  EXPECT_EQ(one.rfind("epoch  1/10  loss 0.4000  val 0.7000  accuracy 0.3000  1 of 3 train  100 rows/s", 0), 0U) << one;
+  EXPECT_EQ(one.rfind("epoch  1/10  loss 0.4000  val 0.7000  accuracy 0.3000  1 of 3 still training  100 rows/s", 0),
+            0U)
+      << one;
   EXPECT_EQ(members_shown({nullptr, nullptr}), "");
+  MemberEpoch without(0.4, 0.7);
+  without.info.validation = nullptr;
+  const std::string some = members_shown({line(a), line(without)});
+  EXPECT_EQ(some.rfind("epoch  1/10  loss 0.3000+-0.1000  2 networks  200 rows/s", 0), 0U) << some;
   const std::string warned = members_shown({line(a), line(same), line(late)});
   EXPECT_EQ(warned.rfind("warning: epoch 1: 2 of 3 networks: gradients vanish\n", 0), 0U) << warned;
   EXPECT_EQ(warned.find("warning", 1), std::string::npos) << warned; /* once */
@@ -446,6 +452,7 @@ TEST(Measures, OfSeveralNetworksHaveStatistics) {
   FILE *file = open_memstream(&text, &size);
   measures_print(file, &table, 5);
   fclose(file);
+  EXPECT_NE(std::strstr(text, "\nstatistics of auc over 2 of 3, where it is defined\n"), nullptr) << text;
   EXPECT_NE(std::strstr(text, "\nfold 1          10    0.1000    1.0000             0.0000         -\n"), nullptr)
       << text;
   EXPECT_NE(std::strstr(text, "\nmean                  0.3000    1.0000             0.0000    0.8000\n"), nullptr)

@@ -62,8 +62,8 @@ inline std::vector<std::string> seeds_of(const Network &ensemble) {
   std::vector<std::string> seeds;
   cJSON_ArrayForEach(member, cJSON_GetObjectItem(described, "members")) {
     const cJSON *seed = cJSON_GetObjectItem(member, "seed");
-    seeds.push_back(cJSON_IsString(seed) ? seed->valuestring
-                                         : std::to_string(static_cast<int64_t>(cJSON_GetNumberValue(seed))));
+    EXPECT_TRUE(cJSON_IsString(seed));
+    if (cJSON_IsString(seed)) seeds.push_back(seed->valuestring);
   }
   return seeds;
 }

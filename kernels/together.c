@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "compiled.h"
+#include "profile.h"
 
 enum {
   MOST_MEMBERS = 64, /* of a joint graph, so that nothing is allocated for each run */
@@ -231,8 +232,10 @@ done:
 
 descent_status together_run(const struct backend_device *device, const struct backend_job *jobs, int64_t count) {
   descent_status status = DESCENT_OK;
+  profile_begin("members");
   for (int64_t first = 0; first < count; first += MOST_MEMBERS)
     TRY(run_some(device, jobs + first, count - first < MOST_MEMBERS ? count - first : MOST_MEMBERS));
 done:
+  profile_end();
   return status;
 }

@@ -63,6 +63,17 @@ static descent_status run_in_turn(const struct program_job *jobs, int64_t count)
   return status;
 }
 
+/* The job that has steps; NULL: none has, or several. */
+static const struct program_job *only_with_steps(const struct program_job *jobs, int64_t count) {
+  const struct program_job *only = NULL;
+  for (int64_t i = 0; i < count; i++) {
+    if (jobs[i].n_steps == 0) continue;
+    if (only) return NULL;
+    only = &jobs[i];
+  }
+  return only;
+}
+
 descent_status program_run_together(const struct program_job *jobs, int64_t count) {
   struct backend_job compiled[BACKEND_MOST_JOBS]; /* at a time, so that nothing is allocated */
   descent_status status = DESCENT_OK;
@@ -74,7 +85,11 @@ descent_status program_run_together(const struct program_job *jobs, int64_t coun
       const struct program_job *job = &jobs[first + i];
       compiled[i] = (struct backend_job){job->program->compiled, job->range, job->steps, job->n_steps};
     }
-    TRY(jobs[0].program->backend->run_together(jobs[0].program->device->device, compiled, n));
+    const struct program_job *const only = only_with_steps(jobs + first, n);
+    if (only)
+      TRY(program_run(only->program, only->range, only->steps, only->n_steps));
+    else
+      TRY(jobs[0].program->backend->run_together(jobs[0].program->device->device, compiled, n));
   }
 done:
   return status;

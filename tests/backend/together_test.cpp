@@ -625,4 +625,43 @@ TEST(RunTogether, BeginsWithTheHeaviestOnEveryThread) {
   EXPECT_EQ(begin_with(specs, 3, 3, LONG), (std::vector<size_t>{2, 3, 4}));
 }
 
+/* ---- one program ------------------------------------------------------------------------------------------------- */
+
+int runs, runs_of_several;
+descent_status counted_run(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
+                           int64_t n_steps) {
+  runs++;
+  return backend_cpu.run(program, range, steps, n_steps);
+}
+descent_status counted_run_together(struct backend_device *device, const struct backend_job *jobs, int64_t count) {
+  runs_of_several++;
+  return backend_cpu.run_together(device, jobs, count);
+}
+
+/* A training alone, or beside others that have no steps, takes the way of a training alone: on a GPU with its checks of
+ * the exchange, and its range's name on a profiler's timeline. */
+TEST(RunTogether, RunsOneProgramWithStepsAsAlone) {
+  struct backend counted = backend_cpu;
+  counted.run = counted_run;
+  counted.run_together = counted_run_together;
+  const Device device = open_device("cpu", 1);
+  device->backend = &counted;
+  Spec idle;
+  idle.steps = 0;
+  const struct {
+    std::vector<Spec> specs;
+    int runs, of_several;
+  } cases[] = {{{{}}, 1, 0},
+               {{idle, {}, idle}, 1, 0},
+               {{{}, idle, {}}, 0, 1},
+               {alike(BACKEND_MOST_JOBS + 1, {}), 1, 1}}; /* the last is left alone */
+  for (const auto &c : cases) {
+    const Members members = make_members(c.specs, sources(), device.get());
+    runs = runs_of_several = 0;
+    run_together(members);
+    EXPECT_EQ(runs, c.runs);
+    EXPECT_EQ(runs_of_several, c.of_several);
+  }
+}
+
 }  // namespace

@@ -5,7 +5,6 @@
 
 #include "cli/interrupt.h"
 #include "cli/results.h"
-#include "cli/summary.h"
 #include "cli/sweep_run.h"
 #include "report/terminal.h"
 #include "report/text.h"
@@ -86,20 +85,9 @@ static int64_t count_recorded(const struct sweep *sweep) {
 }
 
 static void print_data(const struct sweep *sweep) {
-  const struct training *t = &sweep->shared;
-  summary_print(stderr, &(struct summary){.data_path = t->values.data_path,
-                                          .target = t->values.target,
-                                          .impute = t->values.impute,
-                                          .missing = t->values.data.missing,
-                                          .task_inferred = t->values.task == DESCENT_TASK_AUTO,
-                                          .trials = true,
-                                          .data = t->data,
-                                          .training = t->rows.training,
-                                          .validation = t->rows.validation,
-                                          .validation_path = t->values.validation_path,
-                                          .network = t->network,
-                                          .device = t->device,
-                                          .train = &t->values.training.train});
+  struct summary summary = training_summary(&sweep->shared);
+  summary.trials = true;
+  summary_print(stderr, &summary);
 }
 
 static void print_plan(const struct sweep *sweep) {

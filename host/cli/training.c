@@ -158,20 +158,24 @@ int training_open(struct training *t) {
   return code;
 }
 
+struct summary training_summary(const struct training *t) {
+  return (struct summary){.data_path = t->values.data_path,
+                          .target = t->values.target,
+                          .impute = t->values.impute,
+                          .missing = t->values.data.missing,
+                          .task_inferred = t->values.task == DESCENT_TASK_AUTO,
+                          .data = t->data,
+                          .training = t->rows.training,
+                          .validation = t->rows.validation,
+                          .validation_path = t->values.validation_path,
+                          .network = t->network,
+                          .device = t->device,
+                          .ranks = t->job.communicator,
+                          .train = &t->values.training.train};
+}
+
 void training_print_summary(const struct training *t, const char *how) {
-  if (t->values.quiet) return;
-  summary_print(stderr, &(struct summary){.data_path = t->values.data_path,
-                                          .target = t->values.target,
-                                          .impute = t->values.impute,
-                                          .missing = t->values.data.missing,
-                                          .task_inferred = t->values.task == DESCENT_TASK_AUTO,
-                                          .how = how,
-                                          .data = t->data,
-                                          .training = t->rows.training,
-                                          .validation = t->rows.validation,
-                                          .validation_path = t->values.validation_path,
-                                          .network = t->network,
-                                          .device = t->device,
-                                          .ranks = t->job.communicator,
-                                          .train = &t->values.training.train});
+  struct summary summary = training_summary(t);
+  summary.how = how;
+  if (!t->values.quiet) summary_print(stderr, &summary);
 }

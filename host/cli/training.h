@@ -2,6 +2,7 @@
 #ifndef DESCENT_CLI_TRAINING_H
 #define DESCENT_CLI_TRAINING_H
 
+#include "cli/summary.h"
 #include "cli/train.h"
 
 extern const char training_command[]; /* "descent train", in messages */
@@ -42,7 +43,9 @@ int training_network_fit(const struct training *t, const struct training_rows *r
 int training_network(const struct training *t, const struct training_rows *rows, uint64_t seed,
                      descent_network **network);
 
-/* The banner; nothing with --quiet. `n_networks`: trained together, with `how` in words. */
+/* What is to be trained, without how several networks are. */
+struct summary training_summary(const struct training *t);
+/* The banner; nothing with --quiet. `how`: several networks are trained, in words; NULL for one. */
 void training_print_summary(const struct training *t, const char *how);
 
 #endif

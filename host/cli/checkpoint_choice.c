@@ -127,7 +127,8 @@ int checkpoint_choice_resolve(const char *command, struct train_values *v) {
 const char *checkpoint_choice_keeps(const struct train_values *v, const char *path, char name[NAME_MAX + 1]) {
   const char *const folders[] = {v->checkpoint, v->resume};
   for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
-    if (folders[i] && place_within(path, folders[i], name) && (!*name || place_is_of_checkpoints(name)))
+    if (folders[i] && place_within(path, folders[i], name) &&
+        (!*name || place_is_of_checkpoints(name) || strcmp(name, MEMBERS_NOTE) == 0))
       return folders[i];
   return NULL;
 }

@@ -31,19 +31,22 @@ static int create_member(struct ensemble *e, int64_t k) {
   return status == DESCENT_OK ? EXIT_DONE : fail_status(command, status);
 }
 
-/* A shuffle_seed of 0 stands for the seed of each, so 0 itself cannot be shared: then it is that of member 1. */
-static uint64_t shared_seed(uint64_t seed) { return seed ? seed : descent_member_seed(seed, 1); }
+/* That of the members' shuffles; 0: the seed of each. So 0 itself cannot be shared: then it is that of member 1. */
+static uint64_t shuffle_seed(const struct train_values *v) {
+  const uint64_t seed = v->training.train.seed, given = v->training.train.shuffle_seed;
+  if (given || strcmp(v->ensemble_shuffle, "shared") != 0) return given;
+  return seed ? seed : descent_member_seed(seed, 1);
+}
 
 static int create_members(struct ensemble *e) {
   const struct train_values *v = &e->training->values;
   const uint64_t seed = v->training.train.seed;
-  const bool shared = strcmp(v->ensemble_shuffle, "shared") == 0;
   int code = EXIT_DONE;
   e->networks[0] = e->training->network;
   for (int64_t k = 0; k < e->m.count && code == EXIT_DONE; k++) {
     descent_train_options *options = &e->m.runs[k].values.training.train;
     options->seed = descent_member_seed(seed, k);
-    if (shared) options->shuffle_seed = shared_seed(seed);
+    options->shuffle_seed = shuffle_seed(v);
     if (k > 0) code = create_member(e, k);
     if (code == EXIT_DONE && run_set_provenance(e->training, e->networks[k], NULL, NULL) != DESCENT_OK)
       code = fail_status(command, DESCENT_ERROR_MEMORY);
@@ -54,9 +57,9 @@ static int create_members(struct ensemble *e) {
 
 static void print_summary(const struct ensemble *e) {
   char text[256], how[512];
-  const bool shared = strcmp(e->training->values.ensemble_shuffle, "shared") == 0;
   members_describe(&e->m, text);
-  snprintf(how, sizeof how, "ensemble    %s, rows shuffled %s", text, shared ? "alike for all" : "for each");
+  snprintf(how, sizeof how, "ensemble    %s, rows shuffled %s", text,
+           shuffle_seed(&e->training->values) ? "alike for all" : "for each");
   training_print_summary(e->training, how);
 }
 
@@ -93,8 +96,9 @@ static descent_status join(struct ensemble *e) {
   descent_status status = chosen ? DESCENT_OK : DESCENT_ERROR_MEMORY;
   e->n_joined = 0;
   for (int64_t k = 0; chosen && k < e->m.count; k++) {
-    if (any ? e->m.members[k].status != DESCENT_OK : !members_kept(&e->m, k)) continue;
-    if (e->n_joined == 0) e->result = e->m.members[k].result;
+    const descent_member *member = &e->m.members[k];
+    if (any ? member->status != DESCENT_OK : !run_kept(&e->m.runs[k], member->status, member->result.steps)) continue;
+    if (e->n_joined == 0) e->result = member->result;
     chosen[e->n_joined] = e->networks[k];
     e->joined[e->n_joined++] = k;
   }

@@ -63,6 +63,12 @@ static int measure(const struct folds *f, struct measures_table *table) {
   return code;
 }
 
+static void print_what_trains_one(const struct train_values *v) {
+  fputs("no model was saved: the same command without --folds trains one on all rows", stdout);
+  if (v->validation_fraction > 0) text_print(stdout, " but those that --validation %s holds out", v->validation);
+  putchar('\n');
+}
+
 static int finish(struct folds *f) {
   struct measures_table table = {0};
   int code = EXIT_DONE;
@@ -72,7 +78,7 @@ static int finish(struct folds *f) {
   if (code == EXIT_DONE && f->training->values.out_of_fold && !interrupt_signal())
     code = out_of_fold_write(&f->m, f->rows, f->networks);
   members_print_end(&f->m);
-  if (!interrupt_signal()) puts("no model was saved: the same command without --folds trains one on all rows");
+  if (!interrupt_signal()) print_what_trains_one(&f->training->values);
   return code;
 }
 

@@ -20,7 +20,7 @@ static const struct setting info_rows[] = {
     ROW_END,
 };
 
-enum { NAMES_SHOWN = 8, CATEGORIES_SHOWN = 6, NAME_COLUMNS = 28, VALUE_COLUMNS = 60 };
+enum { NAMES_SHOWN = 8, SEEDS_SHOWN = 4, CATEGORIES_SHOWN = 6, NAME_COLUMNS = 28, VALUE_COLUMNS = 60 };
 
 typedef const char *(*name_of)(const descent_network *network, int64_t index);
 
@@ -78,6 +78,27 @@ static void print_member(const cJSON *provenance, const cJSON *options) {
   printf(", seed %s\n", text_label(seed->valuestring, NAME_COLUMNS, text));
 }
 
+/* "seeds  0, 7312, ..": those of an ensemble's members. */
+static void print_seeds(const cJSON *ensemble) {
+  const cJSON *members = cJSON_GetObjectItemCaseSensitive(ensemble, "members"), *member;
+  char text[TEXT_SIZE];
+  int n = 0;
+  cJSON_ArrayForEach(member, members) {
+    const cJSON *seed = cJSON_GetObjectItemCaseSensitive(member, "seed");
+    if (!cJSON_IsString(seed)) break;
+    if (n)
+      fputs(", ", stdout);
+    else
+      printf("%-14s", "seeds");
+    if (n++ == SEEDS_SHOWN) {
+      printf("... (%s in all)", text_count(cJSON_GetArraySize(members), text));
+      break;
+    }
+    fputs(text_label(seed->valuestring, NAME_COLUMNS, text), stdout);
+  }
+  if (n) putchar('\n');
+}
+
 /* False when memory ran out. */
 static bool print_provenance(const descent_network *network) {
   const char *provenance = descent_network_provenance(network);
@@ -93,6 +114,7 @@ static bool print_provenance(const descent_network *network) {
     if (cJSON_IsString(data)) printf("%-14s%s\n", "trained on", text_label(data->valuestring, VALUE_COLUMNS, text));
     print_member(root, options);
     print_epochs(root);
+    print_seeds(cJSON_GetObjectItemCaseSensitive(root, "ensemble"));
     printed = print_options(options);
   } else {
     printf("%-14s%s\n", "provenance", text_label(provenance, VALUE_COLUMNS, text));

@@ -20,32 +20,6 @@ static const char *const command = training_command;
 
 /* ---- places ------------------------------------------------------------------------------------------------------ */
 
-/* "log.jsonl" of member 3 is "log-3.jsonl", and the folder "run" "run/member-3". NULL when out of memory. */
-static char *file_of(const char *path, int64_t k) {
-  const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
-  const int before = (int)(dot && dot != name ? dot - path : (ptrdiff_t)strlen(path));
-  char *text = NULL;
-  return asprintf(&text, "%.*s-%" PRId64 "%s", before, path, k, path + before) < 0 ? NULL : text;
-}
-
-static char *folder_of(const char *path, const char *noun, int64_t k) {
-  char *text = NULL;
-  return asprintf(&text, "%s/%s-%" PRId64, path, noun, k) < 0 ? NULL : text;
-}
-
-/* False when out of memory. */
-static bool set_places(struct run *r, const struct train_values *v, const char *noun, int64_t k) {
-  struct descent_train_options *train = &r->values.training.train;
-  if (k >= MEMBERS_DRAWN) r->values.report = NULL;
-  if (v->checkpoint && !(r->values.checkpoint = r->checkpoint = folder_of(v->checkpoint, noun, k))) return false;
-  if (v->resume && !(r->values.resume = r->resume = folder_of(v->resume, noun, k))) return false;
-  if (v->log && !(r->values.log = r->log = file_of(v->log, k))) return false;
-  if (v->tensorboard && !(r->values.tensorboard = r->tensorboard = folder_of(v->tensorboard, noun, k))) return false;
-  train->checkpoint.folder = r->values.checkpoint;
-  train->checkpoint.resume = r->values.resume;
-  return true;
-}
-
 /* The folder in which each network has one. */
 static int make_folder(const char *path) {
   if (mkdir(path, 0777) == 0 || errno == EEXIST) return EXIT_DONE;
@@ -92,6 +66,14 @@ static int check_size(const struct training *t, int64_t count) {
               text_count((int64_t)(available / each), fit));
 }
 
+/* "descent plot log-*.jsonl" would draw them too. */
+static void warn_of_logs(const struct train_values *v, int64_t count) {
+  char *left = members_log_left(v, count);
+  if (left)
+    fail(command, EXIT_DONE, "warning: %s: is left there, the log of another training, which had more networks", left);
+  free(left);
+}
+
 int members_open(struct members *m, const struct training *t, const char *noun, int64_t count) {
   const struct train_values *v = &t->values;
   *m = (struct members){.training = t, .noun = noun, .count = count, .group = {.runs = count}};
@@ -104,10 +86,12 @@ int members_open(struct members *m, const struct training *t, const char *noun, 
     m->runs[k].values = *v;
     m->members[k] = descent_member_default();
     snprintf(m->runs[k].title, sizeof m->runs[k].title, "%s %" PRId64 ": ", noun, k);
-    fits = set_places(&m->runs[k], v, noun, k);
+    if (k >= MEMBERS_DRAWN) m->runs[k].values.report = NULL;
+    fits = member_places_set(&m->runs[k].places, &m->runs[k].values, k);
   }
   if (!fits) return fail(command, EXIT_RUN, "%" PRId64 " networks: out of memory", count);
   allow_files(count);
+  warn_of_logs(v, count);
   if (v->checkpoint) code = make_folder(v->checkpoint);
   if (code == EXIT_DONE && v->resume) code = make_folder(v->resume);
   return code;
@@ -154,17 +138,40 @@ void members_describe(const struct members *m, char text[static 256]) {
 
 static void on_epochs(void *user, const descent_epoch_info *const *epochs, bool *stop, int64_t count) {
   struct members *m = user;
-  (void)stop; /* each has ended its training where a signal or its records want that */
+  (void)stop; /* each ends its training where a signal or a record of the group wants that */
   progress_members(&m->group.progress, descent_network_task(m->runs[0].network), epochs, count);
+}
+
+/* How long the error is without its end, "; the weights of epoch 3 are kept", which are not where no model has them. */
+static int length_without_weights(const char *error) {
+  static const char of[] = "; the weights ", initial[] = "; the initial weights ";
+  const char *last = strrchr(error, ';');
+  if (last && (strncmp(last, of, sizeof of - 1) == 0 || strncmp(last, initial, sizeof initial - 1) == 0))
+    return (int)(last - error);
+  return (int)strlen(error);
+}
+
+static bool all_diverged(const struct members *m) {
+  for (int64_t k = 0; k < m->count; k++)
+    if (m->members[k].status != DESCENT_ERROR_DIVERGED) return false;
+  return true;
 }
 
 /* All have failed, or none has been trained. */
 static void note_failure(struct members *m) {
+  static const char library[] = "member "; /* as the library calls each network */
   const descent_member *first = &m->members[0];
+  const char *error = descent_last_error();
+  char all[64] = "";
+  if (all_diverged(m)) snprintf(all, sizeof all, "all %" PRId64 " networks have diverged; ", m->count);
   if (first->status != DESCENT_OK && *first->error)
-    snprintf(m->error, sizeof m->error, "%s 0: %.1000s", m->noun, first->error);
+    snprintf(m->error, sizeof m->error, "%s%s 0: %.*s", all, m->noun,
+             m->training->values.folds ? length_without_weights(first->error) : (int)strlen(first->error),
+             first->error);
+  else if (strncmp(error, library, sizeof library - 1) == 0)
+    snprintf(m->error, sizeof m->error, "%s %s", m->noun, error + sizeof library - 1);
   else
-    snprintf(m->error, sizeof m->error, "%s", descent_last_error());
+    snprintf(m->error, sizeof m->error, "%s", error);
 }
 
 void members_fit(struct members *m) {
@@ -189,17 +196,11 @@ void members_report_failures(const struct members *m, const char *fate) {
   int64_t failed = 0;
   for (int64_t k = 0; k < m->count; k++)
     if (m->members[k].status != DESCENT_OK && failed++ < SHOWN)
-      fail(command, EXIT_DONE, "warning: %s %" PRId64 " is %s: %s", m->noun, k, fate, m->members[k].error);
+      fail(command, EXIT_DONE, "warning: %s %" PRId64 " is %s: %.*s", m->noun, k, fate,
+           length_without_weights(m->members[k].error), m->members[k].error);
   if (failed > SHOWN)
     fail(command, EXIT_DONE, "warning: %" PRId64 " more of the %" PRId64 " networks are %s", failed - SHOWN, m->count,
          fate);
-}
-
-bool members_kept(const struct members *m, int64_t k) {
-  const descent_member *member = &m->members[k];
-  const bool broken_off = member->status == DESCENT_ERROR_READ || member->status == DESCENT_ERROR_DEVICE;
-  return member->status == DESCENT_ERROR_DIVERGED || (broken_off && m->runs[k].learned) ||
-         (member->status == DESCENT_ERROR_WRITE && member->result.steps > 0);
 }
 
 void members_print_end(const struct members *m) {
@@ -220,7 +221,10 @@ void members_print_end(const struct members *m) {
   printf(" (%s step%s in all)", text_count(steps, text), steps == 1 ? "" : "s");
   printf(" in %s", text_duration(m->seconds, text));
   if (ends[DESCENT_STOP_EARLY]) printf(", %s stopped early", text_count(ends[DESCENT_STOP_EARLY], text));
-  if (ends[DESCENT_STOP_CALLBACK]) printf(", %s stopped on request", text_count(ends[DESCENT_STOP_CALLBACK], text));
+  if (m->group.failed)
+    printf(", stopped because a record could not be written");
+  else if (ends[DESCENT_STOP_CALLBACK])
+    printf(", %s stopped on request", text_count(ends[DESCENT_STOP_CALLBACK], text));
   putchar('\n');
 }
 
@@ -240,9 +244,7 @@ int members_end(struct members *m, int code) {
     code = fail(command, EXIT_RUN, "%s: %" PRId64 " checkpoint%s could not be written", v->checkpoint, failures,
                 failures == 1 ? "" : "s");
   if (incomplete) code = EXIT_RUN;
-  if (interrupt_signal()) {
+  if (interrupt_signal() || m->group.failed || m->status == DESCENT_ERROR_DEVICE)
     results_print_way_on(stdout, saved ? v->checkpoint : NULL, most_steps);
-    if (code == EXIT_DONE) code = EXIT_SIGNAL + interrupt_signal();
-  }
-  return code;
+  return code == EXIT_DONE && interrupt_signal() ? EXIT_SIGNAL + interrupt_signal() : code;
 }

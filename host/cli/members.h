@@ -34,11 +34,9 @@ void members_fit(struct members *m);
 
 /* Says which have failed while others have not, and why; what becomes of them is in `fate`: "left out". */
 void members_report_failures(const struct members *m, const char *fate);
-/* Whether network k has weights worth saving though its training broke off. */
-bool members_kept(const struct members *m, int64_t k);
 /* "\ntrained 8 networks, 20 to 35 epochs (1,200 steps in all) in 3.2s, .." */
 void members_print_end(const struct members *m);
-/* How to continue after a signal; the exit code of failures to write, else `code`. */
+/* How to continue a training that was stopped or whose device failed; the exit code of failures to write, else `code`. */
 int members_end(struct members *m, int code);
 
 int ensemble_train(struct training *training);

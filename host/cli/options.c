@@ -449,12 +449,17 @@ static bool add_value(cJSON *record, const struct setting *o, const void *value)
   return cJSON_AddNumberToObject(record, name, (double)*(const int64_t *)value) != NULL;
 }
 
+static bool is_recorded(const struct setting *o, const void *value) {
+  if (o->kind == OPTION_HEADING || o->marks & OPTION_UNRECORDED) return false;
+  return !(o->marks & OPTION_RECORDED_UNLESS_0) || *(const int64_t *)value != 0;
+}
+
 cJSON *options_record(const struct command_syntax *syntax) {
   cJSON *record = cJSON_CreateObject();
   for (int s = 0; record && s < syntax->n_sets; s++)
     for (const struct setting *o = syntax->sets[s].options; o->kind != OPTION_END; o++) {
-      if (o->kind == OPTION_HEADING || o->marks & OPTION_UNRECORDED) continue;
-      if (add_value(record, o, (const char *)syntax->sets[s].values + o->offset)) continue;
+      const void *value = (const char *)syntax->sets[s].values + o->offset;
+      if (!is_recorded(o, value) || add_value(record, o, value)) continue;
       cJSON_Delete(record);
       return NULL;
     }

@@ -37,6 +37,9 @@ enum option_mark {
   OPTION_OPEN_LOW = 1,   /* `low` itself is not allowed */
   OPTION_OPEN_HIGH = 2,  /* `high` itself is not allowed */
   OPTION_UNRECORDED = 4, /* does not affect the model: not part of the recorded configuration */
+  OPTION_RECORDED_UNLESS_0 =
+      8, /* a whole number whose 0 means the training of before there was the option: models without it
+                                   keep their bytes */
 };
 
 struct setting {

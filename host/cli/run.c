@@ -1,15 +1,26 @@
 #include "cli/run.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
-#include <stdlib.h>
+#include <string.h>
 
 #include "cli/interrupt.h"
 #include "report/text.h"
 
 static bool is_alone(const struct run *r) { return r->group->runs == 1; }
 
-bool run_stopping(const struct run *r) { return r->records.failed || interrupt_signal(); }
+bool run_stopping(const struct run *r) {
+  if (r->records.failed) r->group->failed = true;
+  return r->group->failed || interrupt_signal();
+}
+
+/* Data that changed under the training and a device that failed leave the weights of an epoch before, as a divergence
+ * does; a folder of checkpoints that was taken away, those of the last step. */
+bool run_kept(const struct run *r, descent_status status, int64_t steps) {
+  const bool broken_off = status == DESCENT_ERROR_READ || status == DESCENT_ERROR_DEVICE;
+  return status == DESCENT_ERROR_DIVERGED || (broken_off && r->learned) || (status == DESCENT_ERROR_WRITE && steps > 0);
+}
 
 void run_say(struct run *r, const char *format, ...) {
   char text[1400];
@@ -49,6 +60,15 @@ static descent_request on_pause(void *user) {
   r->saves = r->group->saves;
   r->tell_saving = r->values.checkpoint != NULL;
   return DESCENT_SAVE;
+}
+
+/* With the first checkpoint of the options of now: one that is only read may have others, by --resume-with. */
+static void note_members(struct run *r) {
+  const struct train_values *v = &r->training->values;
+  if (is_alone(r) || r->group->noted) return;
+  r->group->noted = true;
+  if (!members_note_write(v))
+    run_say(r, "warning: %s/%s: cannot write: %s", v->checkpoint, MEMBERS_NOTE, strerror(errno));
 }
 
 /* One line for several runs, once all have begun. */
@@ -101,6 +121,7 @@ static void on_checkpoint(void *user, const descent_checkpoint_info *info) {
     case DESCENT_CHECKPOINT_UNLOCKED: run_say(r, "warning: %s", info->message); break;
     case DESCENT_CHECKPOINT_SAVED:
       r->folder = v->checkpoint;
+      note_members(r);
       if (r->tell_saving) run_say(r, "checkpoint of step %" PRId64 " saved to %s", info->step, info->path);
       r->tell_saving = false;
       break;
@@ -144,10 +165,7 @@ int run_open(struct run *r, const struct training *t, struct run_group *group, d
 
 void run_close(struct run *r) {
   records_close(&r->records);
-  free(r->checkpoint);
-  free(r->resume);
-  free(r->log);
-  free(r->tensorboard);
+  member_places_clear(&r->places);
 }
 
 descent_status run_set_provenance(const struct training *t, descent_network *network, const descent_fit_result *result,

@@ -13,14 +13,16 @@ struct run_group {
   int64_t saves;                    /* how often SIGUSR1 has asked for a checkpoint */
   int64_t started, resumed;         /* runs that began without a checkpoint, and from one */
   int64_t fewest_steps, most_steps; /* of those that resumed */
+  bool noted;                       /* members_note_write was called */
+  bool failed;                      /* a record of one could not be written, which ends the training of all */
 };
 
 struct run {
   const struct training *training;
   struct run_group *group;
-  struct train_values values;                    /* the training's, with the places of this run's files */
-  char *checkpoint, *resume, *log, *tensorboard; /* those places, where they are not the training's; or NULL */
-  char title[32];                                /* "member 3: " before what is said; "" alone */
+  struct train_values values;  /* the training's, with the places of this run's files */
+  struct member_places places; /* those, where they are not the training's */
+  char title[32];              /* "member 3: " before what is said; "" alone */
   descent_network *network;
   const struct training_rows *rows;
   struct records records;
@@ -36,8 +38,10 @@ int run_open(struct run *run, const struct training *training, struct run_group 
              const struct training_rows *rows);
 void run_close(struct run *run); /* after run_open, or of zeros */
 
-/* Whether a signal came or a record failed. */
+/* Whether a signal came or a record of the group failed. */
 bool run_stopping(const struct run *run);
+/* Whether the network has weights worth saving though its training broke off, after so many steps. */
+bool run_kept(const struct run *run, descent_status status, int64_t steps);
 /* A line between those of the progress. */
 void run_say(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -85,11 +85,7 @@ static int keep(const struct training *t, const struct run *r, descent_status fi
   char failure[1024];
   snprintf(failure, sizeof failure, "%s", descent_last_error());
   const int code = fitted == DESCENT_OK ? EXIT_DONE : fail_status(command, fitted);
-  /* Data that changed under the training and a device that failed leave the weights of an epoch before, as a divergence
-   * does; a folder of checkpoints that was taken away, those of the last step. */
-  const bool broken_off = fitted == DESCENT_ERROR_READ || fitted == DESCENT_ERROR_DEVICE;
-  const bool kept = fitted == DESCENT_ERROR_DIVERGED || (broken_off && r->learned) ||
-                    (fitted == DESCENT_ERROR_WRITE && result->steps > 0);
+  const bool kept = run_kept(r, fitted, result->steps);
   if (fitted == DESCENT_OK || kept) {
     const descent_status saved = save(t, kept ? NULL : result);
     if (saved != DESCENT_OK) {

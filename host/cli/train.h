@@ -66,6 +66,22 @@ const char *checkpoint_choice_keeps(const struct train_values *values, const cha
  * code. */
 int members_choice_check(const char *command, const struct train_values *values, const struct launcher *launcher);
 
+/* Notes in the folder of --checkpoint, which has one of each network, what the trainings depend on, for the command that
+ * resumes them. False with errno set. */
+#define MEMBERS_NOTE "networks.txt"
+bool members_note_write(const struct train_values *values);
+
+/* The log of a network after the last of `count`, where one is there of an earlier training; else NULL. The caller frees
+ * it. */
+char *members_log_left(const struct train_values *values, int64_t count);
+
+/* Of the files and folders of `values`, those of network k of several: "log-3.jsonl", "DIR/member-3". */
+struct member_places {
+  char *checkpoint, *resume, *log, *tensorboard; /* allocated; NULL where nothing is written */
+};
+bool member_places_set(struct member_places *places, struct train_values *values, int64_t k); /* false: out of memory */
+void member_places_clear(struct member_places *places);
+
 /* --class-weights for these classes into `weights` (classes) and the options; EXIT_DONE or the exit code. */
 int train_class_weights(const struct train_values *values, const descent_dataset *data, double *weights,
                         descent_train_options *options);

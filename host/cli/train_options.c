@@ -53,7 +53,8 @@ static const struct setting training_rows[] = {
     ROW_TEXT("class-weights", "WEIGHTS", AT(class_weights),
              "balanced, one weight per class like 1,5, or by name like yes=5 (others: 1)", 0),
     ROW_INTEGER("shuffle-seed", "N", AT(training.train.shuffle_seed),
-                "Seed of the shuffles, to give several networks their rows in the same order; 0: --seed", 0, 0, 9e18),
+                "Seed of the shuffles, to give several networks their rows in the same order; 0: --seed",
+                OPTION_RECORDED_UNLESS_0, 0, 9e18),
     ROW_REAL("label-smoothing", "X", AT(training.train.label_smoothing),
              "Fraction of each label spread over all classes", OPTION_OPEN_HIGH, 0, 1),
     ROW_HEADING("Several networks:"),
@@ -214,15 +215,43 @@ static int check_different(const struct train_values *v) {
   return EXIT_DONE;
 }
 
-/* What the outputs are tried for, on the rank that writes them. */
+/* Whether this rank writes the files. */
+static bool writes(const struct train_values *v, const struct launcher *launcher) {
+  return launcher->rank == 0 || strcmp(v->ranks.ranks, "off") == 0;
+}
+
+/* The outputs are tried. */
 static int check_outputs(const struct train_values *v, const struct launcher *launcher) {
-  const bool writes = launcher->rank == 0 || strcmp(v->ranks.ranks, "off") == 0;
   int code = EXIT_DONE;
-  if (writes && ((code = check_output(v, "out", v->out, true)) != EXIT_DONE ||
-                 (code = check_output(v, "out-of-fold", v->out_of_fold, false)) != EXIT_DONE ||
-                 (code = check_output(v, "log", v->log, false)) != EXIT_DONE))
+  if (!writes(v, launcher)) return EXIT_DONE;
+  if (((code = check_output(v, "out", v->out, true)) != EXIT_DONE ||
+       (code = check_output(v, "out-of-fold", v->out_of_fold, false)) != EXIT_DONE ||
+       (code = check_output(v, "log", v->log, false)) != EXIT_DONE))
     return code;
-  return writes ? check_output(v, "report", v->report, false) : EXIT_DONE;
+  return check_output(v, "report", v->report, false);
+}
+
+/* Network k of several among the inputs and the outputs of the command. */
+static int check_member(const struct train_values *values, int64_t k, const struct launcher *launcher) {
+  struct train_values v = *values;
+  struct member_places places;
+  int code = EXIT_DONE;
+  if (!member_places_set(&places, &v, k)) code = fail(command, EXIT_RUN, "out of memory");
+  if (code == EXIT_DONE) code = check_kept(&v);
+  if (code == EXIT_DONE) code = check_different(&v);
+  if (code == EXIT_DONE && writes(&v, launcher)) code = check_output(&v, "log", v.log, false);
+  member_places_clear(&places);
+  return code;
+}
+
+/* Also the names that are derived from those of the options. */
+static int check_places(const struct train_values *v, const struct launcher *launcher) {
+  const int64_t networks = v->folds ? v->folds : v->ensemble > 1 ? v->ensemble : 0;
+  int code = check_kept(v);
+  if (code == EXIT_DONE) code = check_different(v);
+  if (code == EXIT_DONE) code = check_outputs(v, launcher);
+  for (int64_t k = 0; code == EXIT_DONE && k < networks; k++) code = check_member(v, k, launcher);
+  return code;
 }
 
 void train_options_sets(struct train_values *values, struct setting_set sets[TRAIN_SETS]) {
@@ -287,8 +316,7 @@ int train_options_read(int argc, char **argv, const struct launcher *launcher, s
       (code = rank_choice_check(command, launcher, &values->ranks, values->device.device)) != EXIT_DONE ||
       (code = checkpoint_choice_resolve(command, values)) != EXIT_DONE ||
       (code = members_choice_check(command, values, launcher)) != EXIT_DONE ||
-      (code = check_validation(values)) != EXIT_DONE || (code = check_kept(values)) != EXIT_DONE ||
-      (code = check_different(values)) != EXIT_DONE || (code = check_outputs(values, launcher)) != EXIT_DONE)
+      (code = check_validation(values)) != EXIT_DONE || (code = check_places(values, launcher)) != EXIT_DONE)
     return code;
   *record = options_record(&syntax);
   return *record ? OPTIONS_CONTINUE : fail(command, EXIT_RUN, "out of memory");

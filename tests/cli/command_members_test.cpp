@@ -1,91 +1,11 @@
 /* Many networks in one command: members that are what each would be alone, ensembles of them, cross-validation. */
-#include "command.h"
-
-#include <descent/descent.h>
+#include "command_members.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <map>
 #include <regex>
-#include <thread>
 
 namespace {
-
-const Arguments job = quick + Arguments{"--dropout", "0.1", "--threads", "1", "--device", "cpu", "--quiet"};
-
-struct FreeNetwork {
-  void operator()(descent_network *network) const { descent_network_free(network); }
-};
-using Network = std::unique_ptr<descent_network, FreeNetwork>;
-
-Network load(const Folder &folder, const std::string &name = "model.safetensors") {
-  descent_network *network = nullptr;
-  EXPECT_EQ(descent_network_load((folder / name).c_str(), &network), DESCENT_OK) << descent_last_error();
-  return Network(network);
-}
-
-Network member_of(const Network &ensemble, int64_t k) {
-  descent_network *copy = nullptr;
-  EXPECT_EQ(descent_network_member(ensemble.get(), k, &copy), DESCENT_OK) << descent_last_error();
-  return Network(copy);
-}
-
-/* All weights and biases. */
-std::vector<float> parameters_of(const Network &network) {
-  std::vector<float> all;
-  for (int32_t l = 1; l <= descent_network_layers(network.get()); l++) {
-    const auto in = static_cast<size_t>(descent_network_width(network.get(), l - 1));
-    const auto out = static_cast<size_t>(descent_network_width(network.get(), l));
-    std::vector<float> W(in * out), b(out);
-    EXPECT_EQ(descent_network_get_layer(network.get(), l, W.data(), b.data()), DESCENT_OK) << descent_last_error();
-    all.insert(all.end(), W.begin(), W.end());
-    all.insert(all.end(), b.begin(), b.end());
-  }
-  return all;
-}
-
-Json provenance_of(const Network &network) { return parse(descent_network_provenance(network.get())); }
-
-/* Seeds of the members, as the model states them. */
-std::vector<std::string> seeds_of(const Network &ensemble) {
-  const Json root = provenance_of(ensemble);
-  const cJSON *described = cJSON_GetObjectItem(root.get(), "ensemble"), *member;
-  std::vector<std::string> seeds;
-  cJSON_ArrayForEach(member, cJSON_GetObjectItem(described, "members")) {
-    const cJSON *seed = cJSON_GetObjectItem(member, "seed");
-    EXPECT_TRUE(cJSON_IsString(seed));
-    if (cJSON_IsString(seed)) seeds.push_back(seed->valuestring);
-  }
-  return seeds;
-}
-
-/* The cells of the line that begins with this name. */
-std::vector<double> row_of(const std::string &text, const std::string &name) {
-  std::vector<double> cells;
-  for (const std::string &line : lines(text)) {
-    if (line.rfind(name, 0) != 0) continue;
-    std::istringstream rest(line.substr(name.size()));
-    for (std::string cell; rest >> cell;) cells.push_back(cell == "-" ? NAN : std::stod(cell));
-    return cells;
-  }
-  ADD_FAILURE() << "no line '" << name << "' in " << text;
-  return cells;
-}
-
-/* Two classes that overlap, so that networks differ and no measure is 1. */
-std::string make_noisy(int rows) {
-  std::ostringstream text;
-  unsigned state = 99;
-  auto next = [&state] {
-    state = state * 1664525U + 1013904223U;
-    return static_cast<double>(state >> 8) / 16777216.0;
-  };
-  text << "a,b,answer\n";
-  for (int i = 0; i < rows; i++)
-    text << next() + 0.5 * (i % 2) << ',' << next() << ',' << (i % 2 ? "yes" : "no") << '\n';
-  return text.str();
-}
 
 /* ---- ensembles --------------------------------------------------------------------------------------------------- */
 
@@ -232,6 +152,38 @@ TEST(Ensemble, SharesTheOrderOfRowsOnRequest) {
   expect_contains(said.err, ", rows shuffled alike for all\n");
 }
 
+/* 0 stands for each member's seed, and so cannot be the seed of all. */
+TEST(Ensemble, SharesTheOrderOfAnotherSeedWhereItsSeedIs0) {
+  Folder folder;
+  folder.write("data.csv", make_noisy(120));
+  const Arguments training = job + Arguments{"--ensemble", "2"}, shared = {"--ensemble-shuffle", "shared"};
+  const Arguments of_1 = {"--shuffle-seed", std::to_string(descent_member_seed(0, 1))};
+  ASSERT_EQ(folder.run(training + of_1).code, 0);
+  const Network expected = load(folder);
+  ASSERT_EQ(folder.run(training + shared).code, 0);
+  EXPECT_EQ(members_of(load(folder)), members_of(expected));
+  /* --shuffle-seed has precedence over --seed, as for one network. */
+  ASSERT_EQ(folder.run(training + shared + of_1 + Arguments{"--seed", "5"}).code, 0);
+  const Network given = load(folder);
+  ASSERT_EQ(folder.run(training + of_1 + Arguments{"--seed", "5"}).code, 0);
+  EXPECT_EQ(members_of(load(folder)), members_of(given));
+  expect_contains(folder.run(quick + Arguments{"--ensemble", "2"} + of_1).err, ", rows shuffled alike for all\n");
+}
+
+TEST(Ensemble, ShowsItsSeedsInInfo) {
+  Folder folder;
+  folder.write("data.csv", make_noisy(60));
+  const auto seed = [](int64_t k) { return std::to_string(descent_member_seed(7, k)); };
+  const Arguments training = job + Arguments{"--seed", "7", "--epochs", "1"};
+  ASSERT_EQ(folder.run(training + Arguments{"--ensemble", "2"}).code, 0);
+  expect_contains(folder.run({"info", "model.safetensors"}).out, "\nseeds         7, " + seed(1) + "\n");
+  ASSERT_EQ(folder.run(training + Arguments{"--ensemble", "6"}).code, 0);
+  expect_contains(folder.run({"info", "model.safetensors"}).out,
+                  "\nseeds         7, " + seed(1) + ", " + seed(2) + ", " + seed(3) + ", ... (6 in all)\n");
+  ASSERT_EQ(folder.run(training).code, 0);
+  EXPECT_EQ(folder.run({"info", "model.safetensors"}).out.find("\nseeds "), std::string::npos);
+}
+
 TEST(Ensemble, StopsEachMemberEarly) {
   Folder folder;
   folder.write("data.csv", make_noisy(120));
@@ -253,7 +205,8 @@ TEST(Ensemble, OfWhichAllDivergeEndsAsOneNetworkDoes) {
   const Result result = folder.run(job + Arguments{"--lr", "1e30", "--ensemble", "3"});
   EXPECT_EQ(result.code, 5);
   expect_one_line(result.err);
-  expect_contains(result.err, "training diverged at step ");
+  expect_contains(result.err, "descent train: all 3 networks have diverged; member 0: training diverged at step ");
+  expect_contains(result.err, "; the weights before that step are kept\n");
   EXPECT_EQ(result.out, "last good weights saved to model.safetensors\n");
   EXPECT_EQ(descent_network_members(load(folder).get()), 3);
 }
@@ -275,6 +228,7 @@ TEST(Ensemble, LeavesOutMembersThatDiverge) {
     found = true;
     EXPECT_EQ(result.code, 0) << result.err;
     expect_contains(result.err, "descent train: warning: member ");
+    EXPECT_EQ(result.err.find(" kept\n"), std::string::npos) << result.err;
     const Network ensemble = load(folder);
     EXPECT_EQ(descent_network_members(ensemble.get()), static_cast<int64_t>(8 - left_out));
     /* The seeds are those of the members that are left. */
@@ -288,97 +242,6 @@ TEST(Ensemble, LeavesOutMembersThatDiverge) {
       }
   }
   EXPECT_TRUE(found);
-}
-
-TEST(Ensemble, LogsEachMember) {
-  Folder folder;
-  folder.write("data.csv", make_data("binary", 60));
-  const Result result = folder.run(
-      job + Arguments{"--ensemble", "3", "--log", "log.jsonl", "--tensorboard", "board", "--report", "report.html"});
-  ASSERT_EQ(result.code, 0) << result.err;
-  EXPECT_FALSE(folder.has("log.jsonl"));
-  for (int k = 0; k < 3; k++) {
-    EXPECT_EQ(lines(folder.read("log-" + std::to_string(k) + ".jsonl")).size(), 10U);
-    EXPECT_TRUE(std::filesystem::is_directory(folder / ("board/member-" + std::to_string(k))));
-  }
-  const std::string report = folder.read("report.html");
-  for (int k = 0; k < 3; k++) expect_contains(report, "member " + std::to_string(k));
-  expect_contains(report, "members' mean");
-  const int64_t steps = [&folder] {
-    int64_t all = 0;
-    for (int k = 0; k < 3; k++) {
-      const Json last = parse(lines(folder.read("log-" + std::to_string(k) + ".jsonl")).back());
-      all += static_cast<int64_t>(cJSON_GetNumberValue(cJSON_GetObjectItem(last.get(), "step")));
-    }
-    return all;
-  }();
-  EXPECT_GT(steps, 0);
-  for (const std::string &text :
-       {std::string("ensemble of 3 &middot;"), std::string("<b>3</b><span>networks</span>"),
-        std::string("<b>10</b><span>epochs of the longest training</span>"), std::string("<h2>Layers of member 0</h2>"),
-        std::string("The training speed is that of member 0."), std::string("The learning rate is that of member 0."),
-        "<tr><th>steps of all networks</th><td>" + std::to_string(steps) + "</td>",
-        std::string("<dt>ensemble</dt><dd>3</dd>"), std::string("<dt>ensemble-shuffle</dt><dd>own</dd>")})
-    expect_contains(report, text);
-  for (const char *text : {"<h2>Layers</h2>", "best of", "<th>stopped</th>"})
-    EXPECT_EQ(report.find(text), std::string::npos) << text;
-  EXPECT_EQ(folder.run({"plot", "log-0.jsonl", "log-1.jsonl"}).code, 0);
-}
-
-/* ---- checkpoints ------------------------------------------------------------------------------------------------- */
-
-TEST(Ensemble, ContinuesAfterASignalToTheSameBytes) {
-  Folder whole, stopped;
-  for (const Folder *folder : {&whole, &stopped}) folder->write("data.csv", make_noisy(400));
-  const Arguments training = job + Arguments{"--ensemble", "3", "--epochs", "300", "--resume", "kept", "--log", "log"};
-  ASSERT_EQ(whole.run(training).code, 0);
-  const std::string model = whole.read("model.safetensors");
-  int signals = 0;
-  for (int tries = 0; tries < 20; tries++) {
-    const pid_t child = stopped.start(training, stopped / "out");
-    for (int i = 0; i < 400 && stopped.read("log-2").find(R"("epoch":)" + std::to_string(50 * tries + 20) + ",") ==
-                                   std::string::npos;
-         i++)
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
-    kill(child, SIGINT);
-    int status = 0;
-    waitpid(child, &status, 0);
-    const int code = exit_code(status);
-    if (code == 0) break;
-    ASSERT_EQ(code, 128 + SIGINT) << stopped.read(".err");
-    expect_contains(stopped.read("out"), "ensemble of 3 networks saved to model.safetensors\n");
-    expect_contains(stopped.read("out"), "the same command with --resume kept continues from step ");
-    signals++;
-  }
-  EXPECT_GE(signals, 1);
-  ASSERT_EQ(stopped.run(training).code, 0);
-  EXPECT_EQ(stopped.read("model.safetensors"), model);
-  for (int k = 0; k < 3; k++) EXPECT_EQ(lines(stopped.read("log-" + std::to_string(k))).size(), 300U);
-}
-
-TEST(Ensemble, KeepsEachMembersCheckpointsInAFolderOfItsOwn) {
-  Folder folder;
-  folder.write("data.csv", make_data("binary", 60));
-  const Arguments training = quick + Arguments{"--ensemble", "2", "--resume", "kept"};
-  const Result first = folder.run(training);
-  ASSERT_EQ(first.code, 0) << first.err;
-  expect_contains(first.err, "starting    kept: no checkpoint found\n");
-  EXPECT_EQ(count(first.err, "starting"), 1U);
-  for (const char *name : {"member-0", "member-1"}) EXPECT_TRUE(folder.has(std::string("kept/") + name + "/lock"));
-  const std::string model = folder.read("model.safetensors");
-  const Result again = folder.run(training);
-  ASSERT_EQ(again.code, 0) << again.err;
-  expect_contains(again.err, "resumed     kept: 2 of 2 networks at step 20\n");
-  EXPECT_EQ(folder.read("model.safetensors"), model);
-
-  const Result alone = folder.run(quick + Arguments{"--resume", "kept"});
-  EXPECT_EQ(alone.code, 2);
-  expect_one_line(alone.err);
-  expect_contains(alone.err, "kept: holds checkpoints of a training with --ensemble: ");
-  ASSERT_EQ(folder.run(quick + Arguments{"--resume", "one"}).code, 0);
-  const Result many = folder.run(quick + Arguments{"--resume", "one", "--ensemble", "2"});
-  EXPECT_EQ(many.code, 2);
-  expect_contains(many.err, "one: holds checkpoints of a training without --ensemble and --folds: ");
 }
 
 /* ---- cross-validation -------------------------------------------------------------------------------------------- */
@@ -400,7 +263,9 @@ TEST(Folds, AreMeasuredByNetworksOfTheOtherRows) {
     EXPECT_NEAR(row_of(result.out, "mean")[0], sum / 5, 1e-4);
     EXPECT_NEAR(row_of(result.out, "deviation")[0], std::sqrt((squares - sum * sum / 5) / 4), 2e-3);
     EXPECT_FALSE(folder.has("model.safetensors"));
-    expect_contains(result.out, "no model was saved: the same command without --folds trains one on all rows\n");
+    const std::string unsaved = "no model was saved: the same command without --folds trains one on all rows";
+    expect_contains(result.out, unsaved + " but those that --validation 0.2 holds out\n");
+    expect_contains(folder.run(job + Arguments{"--folds", "5", "--validation", "0"}).out, unsaved + "\n");
     EXPECT_EQ(folder.run(job + Arguments{"--folds", "5", "--seed", "4"}).out.substr(0, 400), result.out.substr(0, 400));
   }
 }
@@ -506,19 +371,6 @@ TEST(Folds, SayHowManyRowsHaveNoLine) {
   EXPECT_EQ(lines(folder.read("out.csv")).size(), 61U);
 }
 
-TEST(Folds, ContinueFromTheirCheckpoints) {
-  Folder folder;
-  folder.write("data.csv", make_noisy(90));
-  const Arguments training = quick + Arguments{"--folds", "3", "--resume", "kept", "--log", "log"};
-  const Result first = folder.run(training), again = folder.run(training);
-  ASSERT_EQ(first.code, 0) << first.err;
-  ASSERT_EQ(again.code, 0) << again.err;
-  expect_contains(again.err, "resumed     kept: 3 of 3 networks at step 20\n");
-  EXPECT_EQ(row_of(first.out, "mean"), row_of(again.out, "mean"));
-  EXPECT_TRUE(folder.has("kept/fold-2/lock"));
-  EXPECT_EQ(lines(folder.read("log-2")).size(), 10U);
-}
-
 TEST(Members, ThatCannotFitAreRefusedBeforeTheFirstIsMade) {
   Folder folder;
   folder.write("data.csv", make_data("binary", 12000));
@@ -548,7 +400,8 @@ TEST(Folds, ThatAllDivergeEndAsOneNetworkDoes) {
   const Result result = folder.run(job + Arguments{"--lr", "1e30", "--folds", "3", "--out-of-fold", "out.csv"});
   EXPECT_EQ(result.code, 5);
   expect_one_line(result.err);
-  expect_contains(result.err, "descent train: fold 0: training diverged at step ");
+  expect_contains(result.err, "descent train: all 3 networks have diverged; fold 0: training diverged at step ");
+  EXPECT_EQ(result.err.find("weights"), std::string::npos) << result.err; /* no model has them */
   EXPECT_EQ(result.out, "");
   EXPECT_FALSE(folder.has("out.csv"));
 }

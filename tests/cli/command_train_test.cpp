@@ -201,6 +201,26 @@ TEST_F(Trained, KeepsAConfigurationThatMakesTheSameModelAgain) {
   EXPECT_EQ(folder.read("again"), folder.read("model.safetensors"));
 }
 
+/* A model keeps its bytes from version to version: an option that is added later is recorded only where it is used. */
+TEST_F(Trained, RecordsTheOptionsOfTheFirstVersions) {
+  const std::string first =
+      "target task validation normalize impute indicators unseen strict delimiter header hidden activation "
+      "output-activation init epochs patience min-delta label-smoothing optimizer lr schedule warmup "
+      "warmup-epochs momentum nesterov beta1 beta2 rho epsilon weight-decay trust-coefficient l2 dropout "
+      "clip-norm batch-size seed device precision fusion no-autotune micro-batches";
+  const auto recorded = [this] {
+    const Json info = parse(folder.run({"info", "model.safetensors", "--json"}).out);
+    const cJSON *provenance = cJSON_GetObjectItem(info.get(), "provenance"), *item;
+    std::string names;
+    cJSON_ArrayForEach(item, cJSON_GetObjectItem(provenance, "options")) names += std::string(" ") + item->string;
+    return names.substr(names.empty() ? 0 : 1);
+  };
+  train("binary");
+  EXPECT_EQ(recorded(), first);
+  train("binary", {"--shuffle-seed", "9"});
+  expect_contains(recorded(), " shuffle-seed ");
+}
+
 TEST(Train, PrintsOnlyResultsWhenQuiet) {
   Folder folder;
   folder.write("data.csv", make_data("binary", 60));

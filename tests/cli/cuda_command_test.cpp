@@ -79,6 +79,30 @@ TEST(CudaCommand, KeepsWhatItHasLearnedWhereTheDeviceFails) {
   EXPECT_GT(kept, 20 / distance);
 }
 
+/* Of an ensemble too: the members' last good weights are saved, and the command says how to continue. */
+TEST(CudaCommand, KeepsWhatMembersHaveLearnedWhereTheDeviceFails) {
+  use_cuda_module(DESCENT_EMULATED_MODULE);
+  Folder folder;
+  folder.write("data.csv", make_data("classes", 200));
+  const Arguments train = quick + Arguments{"--device", "cuda", "--quiet", "--validation", "0", "--epochs", "5"};
+  const Arguments keeping = {"--ensemble", "2", "--checkpoint", "kept", "--checkpoint-every", "1 epoch"};
+  int kept = 0;
+  for (int launch = 40; !kept && launch < 2000; launch += 40) {
+    std::filesystem::remove_all(folder / "kept");
+    setenv("DESCENT_EMULATE", ("fault=" + std::to_string(launch)).c_str(), 1);
+    const Result result = folder.run(train + keeping);
+    unsetenv("DESCENT_EMULATE");
+    if (result.code == 0) break;
+    ASSERT_EQ(result.code, 4) << result.err;
+    if (result.out.find("last good weights saved to model.safetensors\n") == std::string::npos) continue;
+    kept++;
+    expect_contains(result.out, "the same command with --resume kept continues from step ");
+    const Result resumed = folder.run(train + keeping + Arguments{"--resume", "kept"});
+    EXPECT_EQ(resumed.code, 0) << resumed.err;
+  }
+  EXPECT_EQ(kept, 1);
+}
+
 TEST(CudaCommand, TrainsOnTheCpuWhereThereIsNoGpuAndSaysWhy) {
   use_cuda_module(DESCENT_EMULATED_MODULE);
   Folder folder;

@@ -66,30 +66,6 @@ static void print_epochs(const cJSON *provenance) {
   putchar('\n');
 }
 
-/* "seeds  0, 7312, ..": those of an ensemble's members, of which larger ones are kept as text. */
-static void print_seeds(const cJSON *ensemble) {
-  const cJSON *members = cJSON_GetObjectItemCaseSensitive(ensemble, "members"), *member;
-  char text[TEXT_SIZE];
-  int n = 0;
-  cJSON_ArrayForEach(member, members) {
-    const cJSON *seed = cJSON_GetObjectItemCaseSensitive(member, "seed");
-    if (!cJSON_IsNumber(seed) && !cJSON_IsString(seed)) break;
-    if (n)
-      fputs(", ", stdout);
-    else
-      printf("%-14s", "seeds");
-    if (n++ == SEEDS_SHOWN) {
-      printf("... (%s in all)", text_count(cJSON_GetArraySize(members), text));
-      break;
-    }
-    if (cJSON_IsString(seed))
-      fputs(text_label(seed->valuestring, NAME_COLUMNS, text), stdout);
-    else
-      printf("%.0f", seed->valuedouble);
-  }
-  if (n) putchar('\n');
-}
-
 /* Of a network that was exported from an ensemble. */
 static void print_member(const cJSON *provenance, const cJSON *options) {
   const cJSON *member = cJSON_GetObjectItemCaseSensitive(provenance, "member"),
@@ -100,6 +76,27 @@ static void print_member(const cJSON *provenance, const cJSON *options) {
   printf("%-14s%.0f of an ensemble", "member", member->valuedouble);
   if (cJSON_IsNumber(count)) printf(" of %.0f", count->valuedouble);
   printf(", seed %s\n", text_label(seed->valuestring, NAME_COLUMNS, text));
+}
+
+/* "seeds  0, 7312, ..": those of an ensemble's members. */
+static void print_seeds(const cJSON *ensemble) {
+  const cJSON *members = cJSON_GetObjectItemCaseSensitive(ensemble, "members"), *member;
+  char text[TEXT_SIZE];
+  int n = 0;
+  cJSON_ArrayForEach(member, members) {
+    const cJSON *seed = cJSON_GetObjectItemCaseSensitive(member, "seed");
+    if (!cJSON_IsString(seed)) break;
+    if (n)
+      fputs(", ", stdout);
+    else
+      printf("%-14s", "seeds");
+    if (n++ == SEEDS_SHOWN) {
+      printf("... (%s in all)", text_count(cJSON_GetArraySize(members), text));
+      break;
+    }
+    fputs(text_label(seed->valuestring, NAME_COLUMNS, text), stdout);
+  }
+  if (n) putchar('\n');
 }
 
 /* False when memory ran out. */

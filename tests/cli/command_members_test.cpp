@@ -1,6 +1,7 @@
 /* Many networks in one command: members that are what each would be alone, ensembles of them, cross-validation. */
 #include "command_members.h"
 
+#include <algorithm>
 #include <cmath>
 #include <regex>
 
@@ -64,7 +65,7 @@ TEST(Ensemble, RecordsTheOptionsThatMakeItAndAMemberWhichItIs) {
   const Json one = provenance_of(load(folder, "one.safetensors"));
   const std::string seed = seeds_of(load(folder))[1];
   EXPECT_EQ(cJSON_GetNumberValue(cJSON_GetObjectItem(one.get(), "member")), 1);
-  EXPECT_EQ(cJSON_GetStringValue(cJSON_GetObjectItem(one.get(), "seed")), seed);
+  EXPECT_STREQ(cJSON_GetStringValue(cJSON_GetObjectItem(one.get(), "seed")), seed.c_str());
   EXPECT_EQ(cJSON_GetNumberValue(cJSON_GetObjectItem(one.get(), "epochs")), 10);
   EXPECT_FALSE(cJSON_HasObjectItem(one.get(), "ensemble"));
   expect_contains(folder.run({"info", "one.safetensors"}).out, "\nmember        1 of an ensemble of 3, seed " + seed);

@@ -71,7 +71,7 @@ static void note_members(struct run *r) {
     run_say(r, "warning: %s/%s: cannot write: %s", v->checkpoint, MEMBERS_NOTE, strerror(errno));
 }
 
-/* One line for several runs, once all have begun. */
+/* One line for several runs, as soon as each has started. */
 static void tell_resumed(struct run *r, const descent_checkpoint_info *info) {
   struct run_group *g = r->group;
   const struct train_values *v = &r->values;

@@ -344,8 +344,3 @@ const char *sweep_measure_title(enum sweep_measure measure, bool validation) {
   static const char *const titles[] = {"validation loss", "validation accuracy", "validation AUC", "validation RMSE"};
   return measure == SWEEP_LOSS && !validation ? "training loss" : titles[measure];
 }
-
-bool sweep_measure_is_better(enum sweep_measure measure, double a, double b) {
-  if (isnan(a) || isnan(b)) return isnan(b) && !isnan(a);
-  return measure == SWEEP_ACCURACY || measure == SWEEP_AUC ? a > b : a < b;
-}

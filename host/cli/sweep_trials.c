@@ -283,6 +283,11 @@ static int class_of(const struct sweep_trial *t) {
   return 2;
 }
 
+bool sweep_measure_is_better(enum sweep_measure measure, double a, double b) {
+  if (isnan(a) || isnan(b)) return isnan(b) && !isnan(a);
+  return measure == SWEEP_ACCURACY || measure == SWEEP_AUC ? a > b : a < b;
+}
+
 static int compare(const struct sweep_trial *a, const struct sweep_trial *b, enum sweep_measure measure) {
   if (class_of(a) != class_of(b)) return class_of(a) < class_of(b) ? -1 : 1;
   if (sweep_measure_is_better(measure, a->objective, b->objective)) return -1;

@@ -33,7 +33,7 @@ void measures_add(struct measures_table *table, const char *name, const descent_
 
 enum measures_statistic { MEASURES_MEAN, MEASURES_DEVIATION, MEASURES_LOWEST, MEASURES_HIGHEST };
 /* Adds a row that holds a statistic of n rows from `first`, undefined measures left out. The deviation is that of a
- * sample, with n - 1; NaN of fewer than two. What is left out is kept in `undefined`, which measures_print shows. */
+ * sample, with n - 1; NaN of fewer than two. What is left out is counted in `undefined`, which measures_print shows. */
 void measures_add_statistic(struct measures_table *table, const char *name, enum measures_statistic statistic,
                             int64_t first, int64_t n);
 

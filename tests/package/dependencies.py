@@ -28,7 +28,7 @@ RULES = {
     "mpi": ["core/transport.h", "core/clock.h"],
     "versions": ["public"],
     "report": ["public", "report/", "core/clock.h", "core/printable.h"],
-    "cli": ["public", "cli/", "report/", "core/clock.h", "core/replace.h"],
+    "cli": ["public", "cli/", "report/", "core/clock.h", "core/replace.h", "core/system.h", "core/terms.h"],
     "kernels": ["public", "kernels/", "backend/backend.h", "backend/device_array.h", "backend/formulas.h",
                 "backend/formulas_real.h", "plan/", "core/half.h", "core/rng.h", "core/parameters.h", "core/status.h",
                 "core/clock.h", "core/communicator.h"],

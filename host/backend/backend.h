@@ -79,6 +79,9 @@ struct backend {
    * at the same time. Work that they share, such as gathering the same rows, may be done once. The status of the first
    * program that fails; the others may have run. NULL: the caller runs one after another. */
   descent_status (*run_together)(struct backend_device *device, const struct backend_job *jobs, int64_t count);
+  /* Its threads take programs in turn, so that each needs several steps at a time to find its state in their caches. False:
+   * run_together is fastest with all programs, and with the same ones in each call. */
+  bool shares_threads;
 
   /* Executes only the matrix product of a dense op, on `rows` rows, `repeat` times; its output buffer is left
    * unspecified. All of the op where the device computes it in one kernel. For bench. */
@@ -152,7 +155,7 @@ extern const struct backend backend_cpu;
  * struct backend_host *host); It returns NULL unless host->interface equals the BACKEND_INTERFACE that it was compiled
  * with, so that a module of another build is refused, and reports its failures through host->status_set (the library's
  * own error text is not visible to it). `host` stays valid. */
-enum { BACKEND_INTERFACE = 14 }; /* increment it with every change to this header or plan.h */
+enum { BACKEND_INTERFACE = 15 }; /* increment it with every change to this header or plan.h */
 struct backend_host {
   int interface;
   descent_status (*status_set)(descent_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));

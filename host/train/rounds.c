@@ -2,8 +2,9 @@
  * begins the next epoch before all have finished the one that they are in; one that has rolled back finishes that of its
  * checkpoint in this round. A single training is the case of one.
  *
- * A turn of steps lasts about as long as on_pause may wait. Where that is too short for many steps of all, fewer trainings
- * run at a time: the first step of each finds the parameters and moments of another one in the caches. */
+ * A turn of steps lasts about as long as on_pause may wait. Where that is too short for many steps of all, a device that
+ * runs them on its threads runs fewer trainings at a time: the first step of each finds the parameters and moments of
+ * another one in the caches. On any other device, such as a GPU, all run in each turn, so that it sees the same set. */
 #include "train/rounds.h"
 
 #include <stdio.h>
@@ -70,15 +71,18 @@ static int64_t least_running(const struct rounds *r, int64_t ready) {
   return threads < ready ? threads : ready;
 }
 
+static bool some_may_wait(const struct rounds *r) { return r->fits->device->backend->shares_threads; }
+
 /* Keeps those of the first n of r->present that run steps in this turn, and returns their number. The others wait, with
  * n_steps 0. */
 static int64_t prepare_steps(struct rounds *r, int64_t n) {
+  const bool some_wait = some_may_wait(r);
   const int64_t least = least_running(r, n);
   int64_t n_running = 0, steps = 0;
-  qsort(r->present, (size_t)n, sizeof *r->present, compare_steps_left);
+  if (some_wait) qsort(r->present, (size_t)n, sizeof *r->present, compare_steps_left);
   for (int64_t i = 0; i < n; i++) {
     struct fit *f = r->present[i];
-    const bool is_full = n_running && n_running % least == 0 && steps >= r->turn_steps;
+    const bool is_full = some_wait && n_running && n_running % least == 0 && steps >= r->turn_steps;
     f->n_steps = 0;
     if ((is_full && steps_left(f) > 0) || !settle(f, fit_prepare_steps(f))) continue;
     steps += f->n_steps;
@@ -128,6 +132,17 @@ static void adapt_turn(struct rounds *r, int64_t ready, int64_t steps, double se
   for (int64_t i = 0; i < r->count; i++) r->fits[i].steps_per_run = each < FIT_MAX_STEPS ? each : FIT_MAX_STEPS;
 }
 
+/* Where all run in each turn: more steps of each while a turn is short, fewer when pauses would come too rarely. A power
+ * of two, which a GPU divides into few graphs. */
+static void adapt_steps_of_each(struct rounds *r, double seconds) {
+  static const double shortest = 0.025, longest = 0.1; /* seconds of a turn */
+  for (int64_t i = 0; i < r->count; i++) {
+    int64_t *const each = &r->fits[i].steps_per_run;
+    if (seconds < shortest && *each < FIT_MAX_STEPS) *each *= 2;
+    if (seconds > longest && *each > 1) *each /= 2;
+  }
+}
+
 static void pause_waiting(struct rounds *r, double seconds) {
   for (int64_t i = 0; i < r->count; i++) {
     struct fit *f = &r->fits[i];
@@ -147,7 +162,10 @@ static void run_steps(struct rounds *r) {
   for (int64_t i = 0; i < n; i++)
     if (r->present[i]) settle_present(r, i, fit_take_steps(r->present[i]));
   const double now = clock_seconds();
-  if (n) adapt_turn(r, ready, steps, now - ran);
+  if (n && some_may_wait(r))
+    adapt_turn(r, ready, steps, now - ran);
+  else if (n)
+    adapt_steps_of_each(r, now - ran);
   for (int64_t i = 0; i < n; i++) {
     struct fit *f = r->present[i];
     if (f && settle(f, fit_after_steps(f, now - started)) && f->stopped) settle(f, fit_end_steps(f));

@@ -1,6 +1,8 @@
 /* The course of members that do not end together: stops, divergences, rollbacks, lost folders, interruptions. The others
  * are not disturbed. */
+#include <chrono>
 #include <numeric>
+#include <thread>
 
 #include "members.h"
 
@@ -350,6 +352,64 @@ TEST(MembersTogether, AllEndWithTheDevice) {
     for (const Seen &s : seen) {
       EXPECT_EQ(s.status, DESCENT_ERROR_DEVICE);
       EXPECT_EQ(s.error.find("the device is gone; "), 0u) << s.error;
+    }
+  }
+}
+
+/* A device that takes a millisecond for each step of each program, and notes the runs. */
+struct Noted {
+  int64_t programs, steps, last;
+};
+std::vector<Noted> noted;
+descent_status slow_run(struct backend_program *program, struct plan_range range, const struct plan_step *steps,
+                        int64_t n_steps) {
+  if (n_steps > 0 && steps[0].learning_rate > 0) {
+    noted.push_back({1, n_steps, steps[n_steps - 1].number});
+    std::this_thread::sleep_for(std::chrono::milliseconds(n_steps));
+  }
+  return backend_cpu.run(program, range, steps, n_steps);
+}
+descent_status slow_run_together(struct backend_device *device, const struct backend_job *jobs, int64_t count) {
+  if (jobs[0].steps[0].learning_rate > 0) {
+    int64_t all = 0;
+    for (int64_t i = 0; i < count; i++) all += jobs[i].n_steps;
+    noted.push_back({count, jobs[0].n_steps, jobs[0].steps[jobs[0].n_steps - 1].number});
+    std::this_thread::sleep_for(std::chrono::milliseconds(all));
+  }
+  return backend_cpu.run_together(device, jobs, count);
+}
+
+/* On threads, some wait for many steps of the others. Elsewhere all run in each turn, in powers of two but where the epoch
+ * ends, whose last step has statistics and is run alone; so does a training alone. */
+TEST(MembersTogether, WaitForOthersOnThreadsOnly) {
+  enum { STEPS = 64 };
+  const Device device = open_device("cpu", 1);
+  const Rows many = make_rows(4 * STEPS, 5, 1, 3, 1);
+  const Scratch scratch;
+  struct backend slow = backend_cpu;
+  slow.run = slow_run;
+  slow.run_together = slow_run_together;
+  device->backend = &slow;
+  for (const size_t count : {1, 6}) {
+    std::vector<Training> all(count, steady("a", 1));
+    for (Training &t : all) t.rows = &many, t.held_out = nullptr, t.options.batch_size = 4, t.options.epochs = 2;
+    for (const bool shares : {false, true}) {
+      slow.shares_threads = shares;
+      noted.clear();
+      Members(all, device, scratch.path()).train_together();
+      int64_t fewest = INT64_MAX, most = 0;
+      for (const Noted &run : noted) {
+        fewest = std::min(fewest, run.programs);
+        most = std::max(most, run.steps);
+        if (shares) continue;
+        EXPECT_EQ(run.programs, static_cast<int64_t>(count));
+        EXPECT_TRUE((run.steps & (run.steps - 1)) == 0 || run.last % STEPS == STEPS - 1 || run.last % STEPS == 0)
+            << run.steps << " steps to " << run.last;
+      }
+      EXPECT_GE(most, 4);
+      if (shares && count > 1) {
+        EXPECT_LT(fewest, static_cast<int64_t>(count));
+      }
     }
   }
 }

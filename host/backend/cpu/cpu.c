@@ -347,6 +347,7 @@ const struct backend backend_cpu = {
     .bind = program_bind,
     .run = cpu_run,
     .run_together = cpu_run_together,
+    .shares_threads = true,
     .run_product = program_run_product,
     .read = program_read,
     .write = program_write,

@@ -1,5 +1,4 @@
 /* The options of `descent sweep`: its own, and those of train as texts, so that each can hold several values. */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -66,6 +66,10 @@ void source_release(struct source_set *set) {
   device_memory_free(set->table);
 }
 
+int64_t source_bytes(const struct source_set *set) {
+  return 2 * set->window.rows * set->window.row_bytes + set->residents.piece_bytes;
+}
+
 /* ---- resident data ---- */
 
 /* Copies the source to the device if it fits; otherwise leaves source->on_device NULL. Few rows may fit as they are where

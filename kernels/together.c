@@ -114,10 +114,22 @@ done:
   return status;
 }
 
+/* Before the first takes its workspaces, which it has from then on: is there memory for those of all? */
+static descent_status check_memory(struct run *const runs[], int n) {
+  int64_t needed = 0, left = 0;
+  descent_status status = DESCENT_OK;
+  for (int i = 0; i < n; i++) needed += beside_separate_bytes(&runs[i]->program->beside);
+  if (needed > 0) TRY(resident_free(&left));
+  if (needed > left) status = DESCENT_ERROR_MEMORY;
+done:
+  return status;
+}
+
 /* Any failure: one that is not of the joint graph shows when the members are launched alone. */
 static descent_status instantiate(struct run *const runs[], int n, int64_t steps, cudaGraphExec_t *exec) {
   cudaGraph_t graph = NULL;
   descent_status status = DESCENT_OK;
+  TRY(check_memory(runs, n));
   CUDA_TRY(cudaGraphCreate(&graph, 0));
   for (int i = 0; i < n; i++) {
     bool separate;

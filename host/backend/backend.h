@@ -29,6 +29,13 @@ struct backend_job {
   int64_t n_steps;
 };
 
+/* Bytes of a device's memory. */
+struct backend_room {
+  int64_t left;    /* free, beyond a reserve for what is not counted: graphs, measurements */
+  int64_t program; /* that a program has, without copies of data and windows on it */
+  int64_t later;   /* that its first run_together is still to take */
+};
+
 struct backend {
   const char *name; /* "cpu" */
 
@@ -104,7 +111,10 @@ struct backend {
 
   /* Waits for the work that run and run_product have started. NULL: they return when it is finished. */
   descent_status (*synchronise)(struct backend_program *program);
-  int64_t (*memory)(const struct backend_program *program); /* bytes held */
+  /* Bytes held, with the copies of data that it shares with other programs. */
+  int64_t (*memory)(const struct backend_program *program);
+  /* Of the device's memory. NULL: programs are in the host's. */
+  descent_status (*room)(const struct backend_program *program, struct backend_room *room);
 
   /* Measures the ceilings of this device now: flops per second of a large product in `precision`, bytes per second of a
    * large copy (read plus written). */

@@ -418,6 +418,50 @@ TEST_F(TogetherOnAGpu, RunInTurnWhereTheDriverOrMemoryRefuses) {
   }
 }
 
+/* Workspaces of products for half of them: none takes its workspace, and all run in turn. */
+TEST_F(TogetherOnAGpu, MemoryForHalfOfTheWorkspacesIsNotTaken) {
+  std::vector<Member> members = members_of(cases[1], 4);
+  for (Member &member : members) member.fusion = DESCENT_FUSION_OFF, member.batch = 96, member.steps = 3;
+  std::vector<Bytes> expected;
+  size_t need = 0;
+  int seed = 0;
+  for (; need == 0 && seed < SEEDS; seed += need == 0) { /* until products are drawn that have one */
+    const Drawn drawn(seed);
+    Together together(members);
+    size_t before, after, total;
+    ASSERT_EQ(together.open(), DESCENT_OK) << descent_last_error();
+    ASSERT_EQ(emulation.memory(&before, &total), 0);
+    struct backend_room room;
+    size_t later = 0;
+    for (size_t k = 0; k < 4; k++) {
+      const struct program &program = together[k].program;
+      ASSERT_EQ(program.backend->room(program.compiled, &room), DESCENT_OK);
+      later += static_cast<size_t>(room.later);
+    }
+    ASSERT_EQ(together.run(), DESCENT_OK) << descent_last_error();
+    ASSERT_EQ(emulation.memory(&after, &total), 0);
+    need = before - after;
+    EXPECT_EQ(need, later);
+    for (size_t k = 0; k < 4; k++) expected.push_back(together[k].state());
+    if (need == 0) expected.clear();
+  }
+  ASSERT_GT(need, 0U);
+  const Drawn drawn(seed);
+  Together together(members);
+  size_t left, after, total;
+  ASSERT_EQ(together.open(), DESCENT_OK) << descent_last_error();
+  ASSERT_EQ(emulation.memory(&left, &total), 0);
+  emulation.configure(("memory=" + std::to_string((total - left + need / 2) * 16 / 15)).c_str());
+  ASSERT_EQ(emulation.memory(&left, &total), 0);
+  ASSERT_EQ(together.run(), DESCENT_OK) << descent_last_error();
+  ASSERT_EQ(emulation.memory(&after, &total), 0);
+  EXPECT_EQ(left, after);
+  for (size_t k = 0; k < 4; k++) {
+    expect_contains(placement_of(together[k]), "members: in turn: no GPU memory for a joint graph");
+    expect_same(together[k].state(), expected[k]);
+  }
+}
+
 /* The n-th call of a kind fails, in the set-up of the second of two members or in their runs. */
 struct Fault {
   const char *kind;

@@ -302,13 +302,13 @@ TEST_F(TogetherOnAGpu, OneThatIsReleasedLeavesTheOthersTheirRows) {
   for (const size_t k : {size_t{1}, size_t{3}}) expect_same(together[k].state(), expected[k]);
 }
 
-/* After the first run a graph is launched for sixteen steps of all, four, or one. */
+/* After two runs a graph is launched for sixteen steps of all, four, or one. */
 TEST_F(TogetherOnAGpu, OneLaunchHasTheStepsOfAll) {
   std::vector<Member> members = members_of(cases[1], 5);
   for (Member &member : members) member.steps = 16 + 2 * 4 + 3;
   Together together(members);
   ASSERT_EQ(together.open(), DESCENT_OK) << descent_last_error();
-  ASSERT_EQ(together.run(0), DESCENT_OK) << descent_last_error();
+  ASSERT_EQ(together.run(), DESCENT_OK) << descent_last_error();
   const long long before = emulation.launches();
   ASSERT_EQ(together.run(1), DESCENT_OK) << descent_last_error();
   EXPECT_EQ(emulation.launches() - before, 1 + 2 + 3);
@@ -321,11 +321,12 @@ TEST_F(TogetherOnAGpu, LongerRunsContinueTogether) {
   for (size_t k = 0; k < 4; k++) members[k].steps = steps[k];
   Together together(members);
   ASSERT_EQ(together.open(), DESCENT_OK) << descent_last_error();
-  ASSERT_EQ(together.run(0), DESCENT_OK) << descent_last_error();
+  ASSERT_EQ(together.run(), DESCENT_OK) << descent_last_error();
+  for (int run = 0; run < 3; run++) /* the longer ones together for the second time */
+    ASSERT_EQ(together.run(1), DESCENT_OK) << descent_last_error();
   const long long before = emulation.launches();
   ASSERT_EQ(together.run(1), DESCENT_OK) << descent_last_error();
   EXPECT_EQ(emulation.launches() - before, 3);
-  for (size_t k = 0; k < 4; k++) expect_same(together[k].state(), alone(members[k], static_cast<int>(k)));
 }
 
 /* The queue holds 1024 steps. */
@@ -337,6 +338,36 @@ TEST_F(TogetherOnAGpu, RunsMayBeLongerThanTheQueue) {
   ASSERT_EQ(together.open(), DESCENT_OK) << descent_last_error();
   ASSERT_EQ(together.run(0), DESCENT_OK) << descent_last_error();
   for (size_t k = 0; k < 2; k++) expect_same(together[k].state(), alone(members[k], static_cast<int>(k), 1));
+}
+
+/* A graph is made for a set that comes again, and none where sets take turns of which more are than graphs are held. */
+TEST_F(TogetherOnAGpu, AGraphIsMadeForASetThatComesAgain) {
+  enum { COUNT = 5 };
+  std::vector<Member> members = members_of(cases[0], COUNT);
+  for (Member &member : members) member.steps = 1;
+  for (const unsigned sets : {1U, 3U, 31U}) {
+    SCOPED_TRACE(sets);
+    Together together(members);
+    ASSERT_EQ(together.open(), DESCENT_OK) << descent_last_error();
+    std::vector<std::vector<plan_step>> steps;
+    for (size_t k = 0; k < COUNT; k++) steps.push_back(together[k].steps(1));
+    long long live[4] = {emulation.live()};
+    for (int round = 1; round < 4; round++) {
+      for (unsigned set = 31; set > 31 - sets; set--) {
+        std::vector<program_job> jobs;
+        for (size_t k = 0; k < COUNT; k++)
+          if (set >> k & 1) jobs.push_back({&together[k].program, together[k].program.plan->train, steps[k].data(), 1});
+        ASSERT_EQ(program_run_together(jobs.data(), static_cast<int64_t>(jobs.size())), DESCENT_OK);
+      }
+      live[round] = emulation.live();
+    }
+    EXPECT_EQ(live[1], live[0]);
+    if (sets <= 16)
+      EXPECT_GE(live[2] - live[1], sets) << "graphs, and workspaces";
+    else
+      EXPECT_EQ(live[2], live[1]);
+    EXPECT_EQ(live[3], live[2]);
+  }
 }
 
 /* More sets of programs than graphs are kept. */

@@ -299,10 +299,11 @@ done:
 }
 
 /* The program's copy with these constants, which are not those that its copy has: the same one if no other program uses
- * it. */
+ * it. Without room for another, the program has none. */
 static descent_status change_copy(struct resident_set *set, struct resident_use *use, float **constants) {
   struct resident *const old = use->resident;
   struct resident *other = find_shared(set, old->host, old->host_bytes, *constants);
+  int64_t room = 0;
   descent_status status = DESCENT_OK;
   if (!other && old->users == 1) {
     memcpy(old->constants, *constants, constants_bytes(set));
@@ -312,10 +313,8 @@ static descent_status change_copy(struct resident_set *set, struct resident_use 
   if (other)
     other->users++;
   else
-    TRY(add_copy(set, old->host, old->host_bytes, old->bytes, constants, &other));
-  if (!other)
-    TRY(module_status(DESCENT_ERROR_MEMORY, "cannot allocate %.1f MB on the GPU for normalised inputs",
-                      1e-6 * (double)old->bytes));
+    TRY(resident_room(set, &room));
+  if (!other && old->bytes <= room) TRY(add_copy(set, old->host, old->host_bytes, old->bytes, constants, &other));
   leave(set->device, old);
   use->resident = other;
 done:
@@ -333,6 +332,8 @@ descent_status resident_renew(struct resident_set *set, struct resident **reside
   TRY(read_constants(set, constants));
   if (memcmp((*resident)->constants, constants, constants_bytes(set)) != 0) TRY(change_copy(set, use, &constants));
   *resident = use->resident;
+  if (!*resident) *use = set->at[--set->n];
+  if (!*resident) goto done;
   if (!(*resident)->made) TRY(make_rows(set, *resident, rows));
   use->constants = set->constants;
 done:

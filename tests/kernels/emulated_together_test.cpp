@@ -272,6 +272,37 @@ TEST_F(TogetherOnAGpu, NormalisedRowsAreSharedWhereTheirConstantsAreEqual) {
   EXPECT_EQ(left[2] - left[1], 2 * ROWS * LD * sizeof(uint16_t)) << "one copy of all";
 }
 
+/* Where a member comes to differ and there is no room for a second copy, its rows are streamed. */
+TEST_F(TogetherOnAGpu, NormalisedRowsWithoutRoomAreStreamed) {
+  const Case &c = cases[3];
+  const std::vector<Member> members = members_of(c, 2);
+  const std::vector<float> shift(static_cast<size_t>(c.widths[0]), 0.5F);
+  Together together(members);
+  size_t left, total;
+  ASSERT_EQ(together.open(), DESCENT_OK) << descent_last_error();
+  ASSERT_EQ(together.run(0), DESCENT_OK) << descent_last_error();
+  ASSERT_EQ(emulation.memory(&left, &total), 0);
+  const backend *table = together[0].program.backend;
+  const int64_t held = table->memory(together[1].program.compiled);
+  emulation.configure(("memory=" + std::to_string((total - left) * 16 / 15)).c_str());
+  write_shift(together[1], shift);
+  ASSERT_EQ(together.run(1), DESCENT_OK) << descent_last_error();
+  expect_contains(placement_of(together[0]), "data in GPU memory");
+  expect_contains(placement_of(together[1]), "data streamed");
+  EXPECT_NE(table->memory(together[1].program.compiled), held) << "windows instead of rows";
+  emulation.configure("");
+  expect_same(together[0].state(), alone(members[0], 0));
+  const std::unique_ptr<Training> training = make(members[1], 1);
+  ASSERT_EQ(training->open(), DESCENT_OK) << descent_last_error();
+  const std::vector<plan_step> steps = training->steps(2 * STEPS);
+  for (int run = 0; run < 2; run++) {
+    if (run == 1) write_shift(*training, shift);
+    ASSERT_EQ(program_run(&training->program, training->program.plan->train, steps.data() + run * STEPS, STEPS),
+              DESCENT_OK);
+  }
+  expect_same(together[1].state(), training->state());
+}
+
 TEST_F(TogetherOnAGpu, ABadStepStopsItsMemberOnly) {
   const std::vector<Member> members = members_of(cases[1], 3);
   std::vector<Bytes> expected;

@@ -60,8 +60,9 @@ struct backend {
 
   /* Points a PLAN_SOURCE buffer at `rows` rows of host memory, borrowed until the next bind or release; NULL unbinds.
    * `dtype`: of its elements, that of the buffer, or DESCENT_DTYPE_U8 for the inputs of a gather, which widens them.
-   * `constant`: the rows stay as they are until release, so a device may keep its copy from one bind to the next, and
-   * share it among programs that are bound to the same rows. */
+   * `constant`: a device may keep its copy from one bind to the next, and share it among programs that are bound to the
+   * same rows. The rows must live, and stay as they are, while any program of the device that was bound to them is not
+   * released: their address alone identifies them. */
   descent_status (*bind)(struct backend_program *program, int buffer, descent_dtype dtype, const void *data,
                          int64_t rows, bool constant);
 

@@ -123,7 +123,18 @@ static descent_status backend_time(struct backend_program *program, struct plan_
 }
 
 static int64_t backend_memory(const struct backend_program *program) {
-  return program->memory.bytes + product_library_bytes(program->device->products);
+  return program->memory.bytes + resident_bytes(&program->sources.residents) +
+         product_library_bytes(program->device->products);
+}
+
+static descent_status find_room(const struct backend_program *program, struct backend_room *room) {
+  room->program = program->memory.bytes - source_bytes(&program->sources);
+  room->later = beside_separate_bytes(&program->beside);
+  return resident_free(&room->left);
+}
+
+static descent_status backend_room(const struct backend_program *program, struct backend_room *room) {
+  return INSIDE(program->device, find_room(program, room));
 }
 
 /* ---- arrays of callers ---- */
@@ -178,6 +189,7 @@ static const struct backend table = {
     .write = backend_write,
     .synchronise = backend_synchronise,
     .memory = backend_memory,
+    .room = backend_room,
     .measure = backend_measure,
     .save = backend_save,
     .restore = backend_restore,

@@ -80,16 +80,27 @@ void beside_release(struct beside *beside) {
   free(beside->takes);
 }
 
-descent_status beside_separate(struct beside *beside, struct device_memory *memory, bool *taken) {
+/* Streams with a workspace. */
+static int streams(const struct beside *beside) { return beside->second.stream ? 2 : 1; }
+
+static int64_t workspace_bytes(const struct beside *beside) {
   enum { UNIT = 256 }; /* bytes: the alignment of cudaMalloc, for the second one too */
-  const int64_t bytes = (choose_workspace(beside->choices) + UNIT - 1) / UNIT * UNIT;
+  return (choose_workspace(beside->choices) + UNIT - 1) / UNIT * UNIT;
+}
+
+int64_t beside_separate_bytes(const struct beside *beside) {
+  return beside->workspaces ? 0 : streams(beside) * workspace_bytes(beside);
+}
+
+descent_status beside_separate(struct beside *beside, struct device_memory *memory, bool *taken) {
+  const int64_t bytes = workspace_bytes(beside), all = beside_separate_bytes(beside);
   struct launch_place *const places[] = {&beside->first, &beside->second};
   descent_status status = DESCENT_OK;
   *taken = true;
-  if (bytes == 0 || beside->workspaces) goto done;
-  TRY(device_memory_try(memory, 2 * bytes, &beside->workspaces));
+  if (all == 0) goto done;
+  TRY(device_memory_try(memory, all, &beside->workspaces));
   *taken = beside->workspaces != NULL;
-  for (int i = 0; i < 2 && *taken; i++) {
+  for (int i = 0; i < streams(beside) && *taken; i++) {
     places[i]->workspace = (char *)beside->workspaces + i * bytes;
     places[i]->workspace_bytes = bytes;
   }

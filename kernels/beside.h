@@ -36,6 +36,8 @@ descent_status beside_prepare(struct beside *beside, const struct backend_device
                               const struct device_buffers *buffers, const struct product_choices *choices,
                               const struct work_memory *work, struct device_memory *memory);
 void beside_release(struct beside *beside);
+/* Bytes that beside_separate is still to take. */
+int64_t beside_separate_bytes(const struct beside *beside);
 /* Later launches use workspaces of this program alone, so that they may run beside those of other programs. *taken is
  * false if there is no memory for them. */
 descent_status beside_separate(struct beside *beside, struct device_memory *memory, bool *taken);

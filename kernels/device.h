@@ -10,10 +10,13 @@ struct caller_arrays; /* arrays.c */
 struct resident;      /* resident.c */
 struct joint_graph;   /* together.c */
 
+enum { DEVICE_ASKED = 16 };
 /* What the programs of a device share. Calls take their turns, so it needs no lock. */
 struct device_shared {
   struct resident *residents; /* a list, as below; NULL: empty */
   struct joint_graph *joints;
+  uint64_t asked[DEVICE_ASKED]; /* the sets that a joint graph was last missing for, as hashes; 0: none */
+  int next_asked;
 };
 
 struct backend_device {

@@ -65,6 +65,12 @@ void resident_release(struct resident_set *set) {
 
 int64_t resident_ld(const struct resident_set *set) { return set->launch.X.ld; }
 
+int64_t resident_bytes(const struct resident_set *set) {
+  int64_t bytes = 0;
+  for (int i = 0; i < set->n; i++) bytes += set->at[i].resident->bytes;
+  return bytes;
+}
+
 /* Bytes are smaller as they are, and so are very narrow rows of float32, since normalised ones are padded. */
 bool resident_normalises(const struct resident_set *set, descent_dtype dtype) {
   return set->launch.X.element == ELEMENT_BF16 && dtype == DESCENT_DTYPE_F32 &&
@@ -99,8 +105,7 @@ descent_status resident_room(const struct resident_set *set, int64_t *bytes) {
     if (!end || *end || !(megabytes <= 1e9))
       return module_status(DESCENT_ERROR_ARGUMENT,
                            "DESCENT_GPU_DATA_MB: '%s' is not a number of megabytes (give one, or unset it)", limit);
-    int64_t most = (int64_t)(megabytes * 1e6) - set->piece_bytes;
-    for (int i = 0; i < set->n; i++) most -= set->at[i].resident->bytes;
+    const int64_t most = (int64_t)(megabytes * 1e6) - set->piece_bytes - resident_bytes(set);
     if (most < *bytes) *bytes = most;
   }
   return status;
@@ -185,12 +190,13 @@ static struct resident *find_shared(const struct resident_set *set, const void *
 static descent_status add_copy(struct resident_set *set, const void *host, int64_t host_bytes, int64_t bytes,
                                float **constants, struct resident **made) {
   struct resident **const list = &set->device->shared->residents;
+  struct device_memory shared = {.stream = set->device->stream}; /* it may outlive the program */
   void *device = NULL;
   descent_status status = DESCENT_OK;
   *made = NULL;
   struct resident *resident = module_allocate(1, sizeof *resident, "a copy of data");
   if (!resident) return DESCENT_ERROR_MEMORY;
-  TRY(device_memory_try(set->memory, bytes, &device));
+  TRY(device_memory_try(&shared, bytes, &device));
   if (!device) goto done; /* the free memory is fragmented */
   *resident = (struct resident){.next = *list,
                                 .users = 1,
@@ -293,10 +299,11 @@ done:
 }
 
 /* The program's copy with these constants, which are not those that its copy has: the same one if no other program uses
- * it. */
+ * it. Without room for another, the program has none. */
 static descent_status change_copy(struct resident_set *set, struct resident_use *use, float **constants) {
   struct resident *const old = use->resident;
   struct resident *other = find_shared(set, old->host, old->host_bytes, *constants);
+  int64_t room = 0;
   descent_status status = DESCENT_OK;
   if (!other && old->users == 1) {
     memcpy(old->constants, *constants, constants_bytes(set));
@@ -306,10 +313,8 @@ static descent_status change_copy(struct resident_set *set, struct resident_use 
   if (other)
     other->users++;
   else
-    TRY(add_copy(set, old->host, old->host_bytes, old->bytes, constants, &other));
-  if (!other)
-    TRY(module_status(DESCENT_ERROR_MEMORY, "cannot allocate %.1f MB on the GPU for normalised inputs",
-                      1e-6 * (double)old->bytes));
+    TRY(resident_room(set, &room));
+  if (!other && old->bytes <= room) TRY(add_copy(set, old->host, old->host_bytes, old->bytes, constants, &other));
   leave(set->device, old);
   use->resident = other;
 done:
@@ -327,6 +332,8 @@ descent_status resident_renew(struct resident_set *set, struct resident **reside
   TRY(read_constants(set, constants));
   if (memcmp((*resident)->constants, constants, constants_bytes(set)) != 0) TRY(change_copy(set, use, &constants));
   *resident = use->resident;
+  if (!*resident) *use = set->at[--set->n];
+  if (!*resident) goto done;
   if (!(*resident)->made) TRY(make_rows(set, *resident, rows));
   use->constants = set->constants;
 done:

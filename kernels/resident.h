@@ -51,12 +51,14 @@ descent_status resident_room(const struct resident_set *set, int64_t *bytes);
 bool resident_normalises(const struct resident_set *set, descent_dtype dtype);
 /* Elements from row to row of normalised rows. */
 int64_t resident_ld(const struct resident_set *set);
+/* Of the copies that the program has, those that others share included; its memory does not count them. */
+int64_t resident_bytes(const struct resident_set *set);
 /* The copy of so many rows of host memory, that of another program where there is one, made now unless it is of normalised
  * rows; *resident is NULL if it does not fit. */
 descent_status resident_take(struct resident_set *set, const void *host, int64_t rows, int64_t row_bytes,
                              bool normalised, struct resident **resident);
 /* Makes normalised rows from those of the host, unless the constants are still those that they were made with. Where other
- * programs use these rows with other constants, *resident becomes another copy. */
+ * programs use these rows with other constants, *resident becomes another copy, or NULL where that does not fit. */
 descent_status resident_renew(struct resident_set *set, struct resident **resident, int64_t rows);
 /* A buffer of the plan has been written. True if it is a constant of normalised rows, which must then be renewed. */
 bool resident_written(struct resident_set *set, int buffer);

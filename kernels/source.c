@@ -66,6 +66,10 @@ void source_release(struct source_set *set) {
   device_memory_free(set->table);
 }
 
+int64_t source_bytes(const struct source_set *set) {
+  return 2 * set->window.rows * set->window.row_bytes + set->residents.piece_bytes;
+}
+
 /* ---- resident data ---- */
 
 /* Copies the source to the device if it fits; otherwise leaves source->on_device NULL. Few rows may fit as they are where
@@ -286,22 +290,36 @@ bool source_in_place(const struct source_set *set) {
   return false;
 }
 
+static bool must_stream(const struct source_set *set) {
+  for (int k = 0; k < SOURCES; k++)
+    if (set->at[k].data && !set->at[k].on_device) return true;
+  return false;
+}
+
+/* Normalised rows with the constants of now: without room for them, the rows as they are, or none. */
+static descent_status renew_inputs(struct source_set *set) {
+  struct bound_source *const X = &set->at[SOURCE_X];
+  descent_status status = DESCENT_OK;
+  if (!X->data || !X->resident || !X->resident->normalised) goto done;
+  X->on_device = NULL;
+  TRY(resident_renew(&set->residents, &X->resident, X->rows));
+  if (!X->resident) TRY(resident_take(&set->residents, X->data, X->rows, X->row_bytes, false, &X->resident));
+  if (X->resident) X->on_device = X->resident->device;
+done:
+  return status;
+}
+
 descent_status source_ready(struct source_set *set, bool *streaming) {
   descent_status status = DESCENT_OK;
   if (!set->stale) goto done;
-  set->streaming = false;
-  for (int k = 0; k < SOURCES; k++)
-    if (set->at[k].data && !set->at[k].on_device) set->streaming = true;
+  if (!must_stream(set)) TRY(renew_inputs(set));
+  set->streaming = must_stream(set);
   if (set->streaming && source_in_place(set))
     TRY(module_status(DESCENT_ERROR_MEMORY,
                       "out of GPU memory: no room for the targets, weights or row numbers of data that is in it"));
   if (set->streaming) TRY(fit_window(set)); /* where only the index does not fit, there is none yet */
   struct bound_source *const X = &set->at[SOURCE_X];
   const bool normalised = X->data && !set->streaming && X->resident && X->resident->normalised;
-  if (normalised) {
-    TRY(resident_renew(&set->residents, &X->resident, X->rows));
-    X->on_device = X->resident->device;
-  }
   const void *at[SOURCES] = {0};
   for (int k = 0; k < SOURCES; k++)
     if (set->at[k].data) at[k] = set->streaming ? set->window.device[k] : set->at[k].on_device;

@@ -54,6 +54,8 @@ descent_status source_prepare(struct source_set *set, const struct backend_devic
                               const struct device_buffers *buffers, const struct fusion *fusion,
                               struct device_memory *memory);
 void source_release(struct source_set *set);
+/* Of the program's memory: what it has for the data that it was bound to, apart from shared copies. */
+int64_t source_bytes(const struct source_set *set);
 descent_status source_bind(struct source_set *set, int buffer, descent_dtype dtype, const void *data, int64_t rows,
                            bool constant);
 /* As bind_array of struct backend. */

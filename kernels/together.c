@@ -3,8 +3,9 @@
  * programs share no memory that a launch writes: their queue, buffers and scratch are separate, and so are the workspaces
  * of products from then on (beside_separate). Hence each has the bits of running alone.
  *
- * A joint graph is made when a set of programs first runs together. Where the driver refuses one, or memory does not
- * suffice, the programs run one after another. */
+ * A joint graph is made when a set of programs runs together for the second time, since sets that come once, or more of
+ * them in turn than graphs are held, would cost more than they save. Until then, and where the driver refuses one or memory
+ * does not suffice, the programs run one after another. */
 #include "together.h"
 
 #include <stdlib.h>
@@ -13,13 +14,13 @@
 #include "profile.h"
 
 enum {
-  MOST_MEMBERS = 64, /* of a joint graph, so that nothing is allocated for each run */
-  MOST_JOINTS = 16,  /* of a device: of some groups, with and without statistics, in several sizes */
-  MOST_GROUPS = 4,   /* of runs of different lengths in one call: each needs graphs */
-  LEAST_STEPS = 4,   /* for which a further group is made */
-  MOST_STEPS = 16,   /* of each member in a joint graph */
-  FEWER = 4,         /* graphs of 16, 4 and 1 steps */
-  MOST_NODES = 8192  /* operations of a joint graph of several steps */
+  MOST_MEMBERS = 64,          /* of a joint graph, so that nothing is allocated for each run */
+  MOST_JOINTS = DEVICE_ASKED, /* of a device: of some groups, with and without statistics, in several sizes */
+  MOST_GROUPS = 4,            /* of runs of different lengths in one call: each needs graphs */
+  LEAST_STEPS = 4,            /* for which a further group is made */
+  MOST_STEPS = 16,            /* of each member in a joint graph */
+  FEWER = 4,                  /* graphs of 16, 4 and 1 steps */
+  MOST_NODES = 8192           /* operations of a joint graph of several steps */
 };
 
 struct joint_member {
@@ -103,6 +104,26 @@ static void add(const struct backend_device *device, struct joint_graph *joint) 
 
 /* ---- making one ---- */
 
+static uint64_t hash(uint64_t value, const void *data, size_t bytes) { /* FNV-1a (Fowler, Noll, Vo 1991) */
+  for (size_t i = 0; i < bytes; i++) value = (value ^ ((const unsigned char *)data)[i]) * UINT64_C(1099511628211);
+  return value;
+}
+
+/* Was a graph for this set missing a short time ago? Notes that it is. */
+static bool was_asked(const struct backend_device *device, struct run *const runs[], int n, int64_t steps) {
+  struct device_shared *const shared = device->shared;
+  uint64_t set = hash(UINT64_C(14695981039346656037), &steps, sizeof steps);
+  for (int i = 0; i < n; i++) {
+    set = hash(set, &runs[i]->program, sizeof runs[i]->program);
+    set = hash(set, &runs[i]->range, sizeof runs[i]->range);
+  }
+  for (int i = 0; i < DEVICE_ASKED; i++)
+    if (shared->asked[i] == set) return true;
+  shared->asked[shared->next_asked] = set;
+  shared->next_asked = (shared->next_asked + 1) % DEVICE_ASKED;
+  return false;
+}
+
 static descent_status add_branch(cudaGraph_t graph, const struct run *run, int64_t steps) {
   cudaGraph_t branch;
   cudaGraphNode_t node;
@@ -114,10 +135,22 @@ done:
   return status;
 }
 
+/* Before the first takes its workspaces, which it has from then on: is there memory for those of all? */
+static descent_status check_memory(struct run *const runs[], int n) {
+  int64_t needed = 0, left = 0;
+  descent_status status = DESCENT_OK;
+  for (int i = 0; i < n; i++) needed += beside_separate_bytes(&runs[i]->program->beside);
+  if (needed > 0) TRY(resident_free(&left));
+  if (needed > left) status = DESCENT_ERROR_MEMORY;
+done:
+  return status;
+}
+
 /* Any failure: one that is not of the joint graph shows when the members are launched alone. */
 static descent_status instantiate(struct run *const runs[], int n, int64_t steps, cudaGraphExec_t *exec) {
   cudaGraph_t graph = NULL;
   descent_status status = DESCENT_OK;
+  TRY(check_memory(runs, n));
   CUDA_TRY(cudaGraphCreate(&graph, 0));
   for (int i = 0; i < n; i++) {
     bool separate;
@@ -132,11 +165,12 @@ done:
   return status;
 }
 
+/* *result is NULL where it is the first time. */
 static descent_status find_or_make(const struct backend_device *device, struct run *const runs[], int n, int64_t steps,
                                    struct joint_graph **result) {
   struct joint_graph *joint = find(device, runs, n, steps);
   *result = joint;
-  if (joint) return DESCENT_OK;
+  if (joint || !was_asked(device, runs, n, steps)) return DESCENT_OK;
   joint = module_allocate(1, sizeof *joint, "the graph of several networks");
   if (!joint) return DESCENT_ERROR_MEMORY;
   joint->n = n;
@@ -151,10 +185,10 @@ static descent_status find_or_make(const struct backend_device *device, struct r
 
 /* ---- runs ---- */
 
-/* Launches so many steps of each of the runs side by side; *launched of them where a joint graph is refused. */
+/* Launches so many steps of each of the runs side by side; *launched of them where there is no joint graph. */
 static descent_status launch_joint(const struct backend_device *device, struct run *const runs[], int n, int64_t steps,
                                    int64_t *launched) {
-  const char *said = side_by_side;
+  const char *said = NULL; /* of a refusal */
   struct joint_graph *joint;
   int64_t nodes = 0;
   descent_status status = DESCENT_OK;
@@ -164,13 +198,14 @@ static descent_status launch_joint(const struct backend_device *device, struct r
     if (each > 1 && each * nodes > MOST_NODES) continue;
     while (steps - *launched >= each) {
       TRY(find_or_make(device, runs, n, each, &joint));
-      if (!joint->exec) said = joint->refusal;
-      if (!joint->exec) break;
+      if (joint && !joint->exec) said = joint->refusal;
+      if (!joint || !joint->exec) break;
       CUDA_TRY(cudaGraphLaunch(joint->exec, device->stream));
       *launched += each;
     }
   }
-  for (int i = 0; i < n; i++) source_tell(&runs[i]->program->sources, *launched == steps ? side_by_side : said);
+  if (*launched == steps) said = side_by_side;
+  for (int i = 0; i < n && said; i++) source_tell(&runs[i]->program->sources, said);
 done:
   return status;
 }
@@ -199,7 +234,7 @@ static descent_status launch(const struct backend_device *device, struct run run
     if (n_joined < 2) break;
     TRY(launch_joint(device, joined, n_joined, common, &launched));
     for (int i = 0; i < n_joined; i++) joined[i]->launched += launched;
-    if (launched < common) break; /* refused */
+    if (launched < common) break; /* refused, or the first time */
   }
   for (int i = 0; i < n; i++)
     if (runs[i].launched < runs[i].taken) TRY(run_launch(&runs[i]));

@@ -29,6 +29,13 @@ struct backend_job {
   int64_t n_steps;
 };
 
+/* Bytes of a device's memory. */
+struct backend_room {
+  int64_t left;    /* free, beyond a reserve for what is not counted: graphs, measurements */
+  int64_t program; /* that a program has, without copies of data and windows on it */
+  int64_t later;   /* that its first run_together is still to take */
+};
+
 struct backend {
   const char *name; /* "cpu" */
 
@@ -53,8 +60,9 @@ struct backend {
 
   /* Points a PLAN_SOURCE buffer at `rows` rows of host memory, borrowed until the next bind or release; NULL unbinds.
    * `dtype`: of its elements, that of the buffer, or DESCENT_DTYPE_U8 for the inputs of a gather, which widens them.
-   * `constant`: the rows stay as they are until release, so a device may keep its copy from one bind to the next, and
-   * share it among programs that are bound to the same rows. */
+   * `constant`: a device may keep its copy from one bind to the next, and share it among programs that are bound to the
+   * same rows. The rows must live, and stay as they are, while any program of the device that was bound to them is not
+   * released: their address alone identifies them. */
   descent_status (*bind)(struct backend_program *program, int buffer, descent_dtype dtype, const void *data,
                          int64_t rows, bool constant);
 
@@ -104,7 +112,10 @@ struct backend {
 
   /* Waits for the work that run and run_product have started. NULL: they return when it is finished. */
   descent_status (*synchronise)(struct backend_program *program);
-  int64_t (*memory)(const struct backend_program *program); /* bytes held */
+  /* Bytes held, with the copies of data that it shares with other programs. */
+  int64_t (*memory)(const struct backend_program *program);
+  /* Of the device's memory. NULL: programs are in the host's. */
+  descent_status (*room)(const struct backend_program *program, struct backend_room *room);
 
   /* Measures the ceilings of this device now: flops per second of a large product in `precision`, bytes per second of a
    * large copy (read plus written). */

@@ -50,7 +50,8 @@ int64_t program_evaluation_block(const descent_network *network, const descent_d
 /* As in struct backend. */
 descent_status program_bind_buffer(struct program *program, int buffer, descent_dtype dtype, const void *data,
                                    int64_t rows, bool constant);
-/* Binds the dataset's rows as the source. They are borrowed, and must not change, until the program is cleared. */
+/* Binds the dataset's rows as the source. They are borrowed: they must live, and not change, until all programs of the
+ * device that were bound to them are cleared, since a device may share its copy of them. */
 descent_status program_bind(struct program *program, const descent_dataset *dataset);
 /* The same until program_unbind: the device keeps no copy of them after it. */
 descent_status program_bind_once(struct program *program, const descent_dataset *dataset);

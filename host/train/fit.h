@@ -117,6 +117,9 @@ descent_status fit_check(struct fit *f);
 descent_status fit_build_plan(const struct fit *f, struct plan **plan);
 /* Compiles the trainer and allocates what the training needs. */
 descent_status fit_compile(struct fit *f);
+/* Of a training on datasets, compiled: binds them, so that a device with separate memory takes now what it needs for them.
+ * What it keeps is found again when the training binds them. */
+descent_status fit_place_data(struct fit *f);
 
 /* ---- steps; fit_steps.c ---- */
 

@@ -96,3 +96,12 @@ done:
   free(class_weights);
   return status;
 }
+
+descent_status fit_place_data(struct fit *f) {
+  struct program *program = &f->trainer->program;
+  descent_status status;
+  TRY(program_bind(program, f->training));
+  if (f->validation) TRY(program_bind(program, f->validation));
+done:
+  return status;
+}

@@ -30,6 +30,7 @@ struct members {
   descent_member *known;       /* (count) completed copies */
   descent_fit_result *results; /* (count) */
   struct fit *fits;            /* (count) */
+  int64_t later;               /* bytes of a device's memory that those compiled are to take when they run together */
 };
 
 static void *place(const struct members *m, int64_t k) { return (char *)m->given + (size_t)k * m->size; }
@@ -92,10 +93,23 @@ static descent_status for_each(struct members *m, int64_t first, int64_t end,
   return DESCENT_OK;
 }
 
+/* Many members on a device with separate memory, which must have all that they need before any is trained. */
+static bool needs_room(const struct members *m) { return m->count > 1 && m->device->backend->room; }
+
+static descent_status compile_and_place(struct members *m, int64_t k) {
+  descent_status status;
+  TRY(fit_compile(&m->fits[k]));
+  if (needs_room(m)) TRY(fit_place_data(&m->fits[k]));
+done:
+  return status;
+}
+
 /* Those before k are compiled, and so fit. */
 static descent_status compile_member(struct members *m, int64_t k) {
-  const descent_status status = fit_compile(&m->fits[k]);
+  const descent_status status = compile_and_place(m, k);
+  if (status == DESCENT_OK && needs_room(m)) return members_check_next(m->fits, k, m->count, &m->later);
   if (status != DESCENT_ERROR_MEMORY || k == 0) return status;
+  if (needs_room(m)) return members_refuse_next(m->fits, k, m->count, m->later);
   return status_set(status, "%s; %" PRId64 " of %" PRId64 " members would fit", descent_last_error(), k, m->count);
 }
 
@@ -104,6 +118,7 @@ static descent_status compile_members(struct members *m) {
   descent_status status;
   TRY(for_each(m, 0, 1, compile_member));
   TRY(members_check_memory("", m->fits, m->count));
+  if (needs_room(m)) TRY(members_check_room(m->fits, m->count));
   TRY(for_each(m, 1, m->count, compile_member));
 done:
   return status;

@@ -82,3 +82,64 @@ descent_status members_check_memory(const char *root, const struct fit *fits, in
 done:
   return status;
 }
+
+/* ---- the memory of a device ---- */
+
+static descent_status room_of(const struct fit *f, struct backend_room *room) {
+  const struct program *program = &f->trainer->program;
+  return program->backend->room(program->compiled, room);
+}
+
+static descent_status refuse(int64_t k, int64_t count, int64_t needed, int64_t left) {
+  return status_set(DESCENT_ERROR_MEMORY,
+                    "out of GPU memory (%.1f MB needed, %.1f MB free): %" PRId64 " of %" PRId64 " members would fit",
+                    1e-6 * (double)needed, 1e-6 * (double)(left > 0 ? left : 0), k, count);
+}
+
+descent_status members_check_room(const struct fit *fits, int64_t count) {
+  struct backend_room room;
+  double first_plan, plan;
+  descent_status status;
+  TRY(plan_bytes(&fits[0], &first_plan));
+  TRY(room_of(&fits[0], &room));
+  const int64_t needed = room.program + room.later;
+  int64_t left = room.left - room.later;
+  for (int64_t k = 1; k < count; k++) {
+    TRY(plan_bytes(&fits[k], &plan));
+    if (plan != first_plan) continue; /* it may be computed otherwise */
+    if (left < needed) {
+      (void)refuse(k, count, needed, left);
+      TRY(status_set(DESCENT_ERROR_MEMORY, "member %" PRId64 ": %s", k, descent_last_error()));
+    }
+    left -= needed;
+  }
+done:
+  return status;
+}
+
+descent_status members_check_next(const struct fit *fits, int64_t k, int64_t count, int64_t *later) {
+  struct backend_room room;
+  descent_status status;
+  TRY(room_of(&fits[k], &room));
+  *later += room.later;
+  const int64_t left = room.left - *later, needed = room.program + room.later;
+  if (k > 0 && left < 0) TRY(refuse(k, count, needed, needed + left));
+done:
+  return status;
+}
+
+descent_status members_refuse_next(const struct fit *fits, int64_t k, int64_t count, int64_t later) {
+  struct backend_room room;
+  double first_plan, plan;
+  descent_status status;
+  TRY(plan_bytes(&fits[0], &first_plan));
+  TRY(plan_bytes(&fits[k], &plan));
+  TRY(room_of(&fits[0], &room));
+  const int64_t needed = (int64_t)((double)room.program * plan / first_plan), left = room.left - later;
+  if (left < needed) TRY(refuse(k, count, needed, left));
+  TRY(status_set(
+      DESCENT_ERROR_MEMORY, "out of memory (%.1f MB free on the GPU): %" PRId64 " of %" PRId64 " members would fit",
+      1e-6 * (double)left, k, count)); /* of the host's, or where a shape needs more than the first's tells */
+done:
+  return status;
+}

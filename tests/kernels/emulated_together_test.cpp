@@ -272,6 +272,37 @@ TEST_F(TogetherOnAGpu, NormalisedRowsAreSharedWhereTheirConstantsAreEqual) {
   EXPECT_EQ(left[2] - left[1], 2 * ROWS * LD * sizeof(uint16_t)) << "one copy of all";
 }
 
+/* Where a member comes to differ and there is no room for a second copy, its rows are streamed. */
+TEST_F(TogetherOnAGpu, NormalisedRowsWithoutRoomAreStreamed) {
+  const Case &c = cases[3];
+  const std::vector<Member> members = members_of(c, 2);
+  const std::vector<float> shift(static_cast<size_t>(c.widths[0]), 0.5F);
+  Together together(members);
+  size_t left, total;
+  ASSERT_EQ(together.open(), DESCENT_OK) << descent_last_error();
+  ASSERT_EQ(together.run(0), DESCENT_OK) << descent_last_error();
+  ASSERT_EQ(emulation.memory(&left, &total), 0);
+  const backend *table = together[0].program.backend;
+  const int64_t held = table->memory(together[1].program.compiled);
+  emulation.configure(("memory=" + std::to_string((total - left) * 16 / 15)).c_str());
+  write_shift(together[1], shift);
+  ASSERT_EQ(together.run(1), DESCENT_OK) << descent_last_error();
+  expect_contains(placement_of(together[0]), "data in GPU memory");
+  expect_contains(placement_of(together[1]), "data streamed");
+  EXPECT_NE(table->memory(together[1].program.compiled), held) << "windows instead of rows";
+  emulation.configure("");
+  expect_same(together[0].state(), alone(members[0], 0));
+  const std::unique_ptr<Training> training = make(members[1], 1);
+  ASSERT_EQ(training->open(), DESCENT_OK) << descent_last_error();
+  const std::vector<plan_step> steps = training->steps(2 * STEPS);
+  for (int run = 0; run < 2; run++) {
+    if (run == 1) write_shift(*training, shift);
+    ASSERT_EQ(program_run(&training->program, training->program.plan->train, steps.data() + run * STEPS, STEPS),
+              DESCENT_OK);
+  }
+  expect_same(together[1].state(), training->state());
+}
+
 TEST_F(TogetherOnAGpu, ABadStepStopsItsMemberOnly) {
   const std::vector<Member> members = members_of(cases[1], 3);
   std::vector<Bytes> expected;
@@ -302,13 +333,13 @@ TEST_F(TogetherOnAGpu, OneThatIsReleasedLeavesTheOthersTheirRows) {
   for (const size_t k : {size_t{1}, size_t{3}}) expect_same(together[k].state(), expected[k]);
 }
 
-/* After the first run a graph is launched for sixteen steps of all, four, or one. */
+/* After two runs a graph is launched for sixteen steps of all, four, or one. */
 TEST_F(TogetherOnAGpu, OneLaunchHasTheStepsOfAll) {
   std::vector<Member> members = members_of(cases[1], 5);
   for (Member &member : members) member.steps = 16 + 2 * 4 + 3;
   Together together(members);
   ASSERT_EQ(together.open(), DESCENT_OK) << descent_last_error();
-  ASSERT_EQ(together.run(0), DESCENT_OK) << descent_last_error();
+  ASSERT_EQ(together.run(), DESCENT_OK) << descent_last_error();
   const long long before = emulation.launches();
   ASSERT_EQ(together.run(1), DESCENT_OK) << descent_last_error();
   EXPECT_EQ(emulation.launches() - before, 1 + 2 + 3);
@@ -321,11 +352,12 @@ TEST_F(TogetherOnAGpu, LongerRunsContinueTogether) {
   for (size_t k = 0; k < 4; k++) members[k].steps = steps[k];
   Together together(members);
   ASSERT_EQ(together.open(), DESCENT_OK) << descent_last_error();
-  ASSERT_EQ(together.run(0), DESCENT_OK) << descent_last_error();
+  ASSERT_EQ(together.run(), DESCENT_OK) << descent_last_error();
+  for (int run = 0; run < 3; run++) /* the longer ones together for the second time */
+    ASSERT_EQ(together.run(1), DESCENT_OK) << descent_last_error();
   const long long before = emulation.launches();
   ASSERT_EQ(together.run(1), DESCENT_OK) << descent_last_error();
   EXPECT_EQ(emulation.launches() - before, 3);
-  for (size_t k = 0; k < 4; k++) expect_same(together[k].state(), alone(members[k], static_cast<int>(k)));
 }
 
 /* The queue holds 1024 steps. */
@@ -337,6 +369,36 @@ TEST_F(TogetherOnAGpu, RunsMayBeLongerThanTheQueue) {
   ASSERT_EQ(together.open(), DESCENT_OK) << descent_last_error();
   ASSERT_EQ(together.run(0), DESCENT_OK) << descent_last_error();
   for (size_t k = 0; k < 2; k++) expect_same(together[k].state(), alone(members[k], static_cast<int>(k), 1));
+}
+
+/* A graph is made for a set that comes again, and none where sets take turns of which more are than graphs are held. */
+TEST_F(TogetherOnAGpu, AGraphIsMadeForASetThatComesAgain) {
+  enum { COUNT = 5 };
+  std::vector<Member> members = members_of(cases[0], COUNT);
+  for (Member &member : members) member.steps = 1;
+  for (const unsigned sets : {1U, 3U, 31U}) {
+    SCOPED_TRACE(sets);
+    Together together(members);
+    ASSERT_EQ(together.open(), DESCENT_OK) << descent_last_error();
+    std::vector<std::vector<plan_step>> steps;
+    for (size_t k = 0; k < COUNT; k++) steps.push_back(together[k].steps(1));
+    long long live[4] = {emulation.live()};
+    for (int round = 1; round < 4; round++) {
+      for (unsigned set = 31; set > 31 - sets; set--) {
+        std::vector<program_job> jobs;
+        for (size_t k = 0; k < COUNT; k++)
+          if (set >> k & 1) jobs.push_back({&together[k].program, together[k].program.plan->train, steps[k].data(), 1});
+        ASSERT_EQ(program_run_together(jobs.data(), static_cast<int64_t>(jobs.size())), DESCENT_OK);
+      }
+      live[round] = emulation.live();
+    }
+    EXPECT_EQ(live[1], live[0]);
+    if (sets <= 16)
+      EXPECT_GE(live[2] - live[1], sets) << "graphs, and workspaces";
+    else
+      EXPECT_EQ(live[2], live[1]);
+    EXPECT_EQ(live[3], live[2]);
+  }
 }
 
 /* More sets of programs than graphs are kept. */
@@ -415,6 +477,50 @@ TEST_F(TogetherOnAGpu, RunInTurnWhereTheDriverOrMemoryRefuses) {
       expect_contains(placement_of(together[k]), refusal.said);
       expect_same(together[k].state(), expected[k]);
     }
+  }
+}
+
+/* Workspaces of products for half of them: none takes its workspace, and all run in turn. */
+TEST_F(TogetherOnAGpu, MemoryForHalfOfTheWorkspacesIsNotTaken) {
+  std::vector<Member> members = members_of(cases[1], 4);
+  for (Member &member : members) member.fusion = DESCENT_FUSION_OFF, member.batch = 96, member.steps = 3;
+  std::vector<Bytes> expected;
+  size_t need = 0;
+  int seed = 0;
+  for (; need == 0 && seed < SEEDS; seed += need == 0) { /* until products are drawn that have one */
+    const Drawn drawn(seed);
+    Together together(members);
+    size_t before, after, total;
+    ASSERT_EQ(together.open(), DESCENT_OK) << descent_last_error();
+    ASSERT_EQ(emulation.memory(&before, &total), 0);
+    struct backend_room room;
+    size_t later = 0;
+    for (size_t k = 0; k < 4; k++) {
+      const struct program &program = together[k].program;
+      ASSERT_EQ(program.backend->room(program.compiled, &room), DESCENT_OK);
+      later += static_cast<size_t>(room.later);
+    }
+    ASSERT_EQ(together.run(), DESCENT_OK) << descent_last_error();
+    ASSERT_EQ(emulation.memory(&after, &total), 0);
+    need = before - after;
+    EXPECT_EQ(need, later);
+    for (size_t k = 0; k < 4; k++) expected.push_back(together[k].state());
+    if (need == 0) expected.clear();
+  }
+  ASSERT_GT(need, 0U);
+  const Drawn drawn(seed);
+  Together together(members);
+  size_t left, after, total;
+  ASSERT_EQ(together.open(), DESCENT_OK) << descent_last_error();
+  ASSERT_EQ(emulation.memory(&left, &total), 0);
+  emulation.configure(("memory=" + std::to_string((total - left + need / 2) * 16 / 15)).c_str());
+  ASSERT_EQ(emulation.memory(&left, &total), 0);
+  ASSERT_EQ(together.run(), DESCENT_OK) << descent_last_error();
+  ASSERT_EQ(emulation.memory(&after, &total), 0);
+  EXPECT_EQ(left, after);
+  for (size_t k = 0; k < 4; k++) {
+    expect_contains(placement_of(together[k]), "members: in turn: no GPU memory for a joint graph");
+    expect_same(together[k].state(), expected[k]);
   }
 }
 

@@ -1,7 +1,10 @@
 /* What members do not take is refused in one line that names the member, before any network, result or folder changes. */
+#include <dlfcn.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <regex>
 
 #include "members.h"
 
@@ -348,6 +351,120 @@ TEST(MembersMemory, ThatEndsWhileTheyAreSetUpRefusesAll) {
 }
 
 #endif
+
+/* The emulated GPU. */
+struct Gpu {
+  Gpu() {
+    void *module = dlopen(DESCENT_EMULATED_MODULE, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    EXPECT_NE(module, nullptr) << dlerror();
+    if (!module) return;
+    configure = reinterpret_cast<void (*)(const char *)>(dlsym(module, "emulate_configure"));
+    memory = reinterpret_cast<int (*)(size_t *, size_t *)>(dlsym(module, "cudaMemGetInfo"));
+    use_cuda_module(DESCENT_EMULATED_MODULE);
+    configure("");
+  }
+  ~Gpu() {
+    if (configure) configure("");
+  }
+  size_t used() const {
+    size_t left, total;
+    EXPECT_EQ(memory(&left, &total), 0);
+    return total - left;
+  }
+  void (*configure)(const char *) = nullptr;
+  int (*memory)(size_t *free_bytes, size_t *total) = nullptr;
+};
+
+/* COUNT trainings on it, which fit together or are all refused. */
+class MembersInGpuMemory : public testing::TestWithParam<bool> {
+ protected:
+  enum { COUNT = 6 };
+  MembersInGpuMemory() : all_(COUNT, plain(1)) {
+    for (size_t k = 0; k < COUNT; k++) {
+      Training &t = all_[k];
+      t.widths = {5, 2000 + (GetParam() ? 0 : static_cast<int64_t>(k)), 3};
+      t.options.epochs = 1;
+      t.options.autotune = false; /* whose trials take memory for a time */
+      t.options.gpu.fusion = DESCENT_FUSION_OFF;
+    }
+  }
+  /* Returns the text of a refusal, or "". */
+  std::string train(size_t count) {
+    const Device device = open_device("cuda");
+    Members members({all_.begin(), all_.begin() + static_cast<ptrdiff_t>(count)}, device, scratch_.path());
+    std::vector<std::vector<float>> before;
+    for (size_t k = 0; k < count; k++) before.push_back(parameters_of(members.network(k)));
+    descent_members_options options = descent_members_options_default();
+    options.user = this;
+    options.on_epoch = [](void *user, const descent_epoch_info *const *, bool *, int64_t) {
+      auto *self = static_cast<MembersInGpuMemory *>(user);
+      self->used_ = std::max(self->used_, self->gpu_.used());
+    };
+    descent_status status;
+    used_ = 0;
+    const std::vector<Seen> seen = members.train_together(&options, &status);
+    const std::string text = status == DESCENT_OK ? "" : descent_last_error();
+    EXPECT_TRUE(status == DESCENT_OK || status == DESCENT_ERROR_MEMORY) << text;
+    for (size_t k = 0; k < count; k++) {
+      if (status == DESCENT_OK) {
+        EXPECT_EQ(seen[k].status, DESCENT_OK) << seen[k].error;
+      }
+      EXPECT_EQ(seen[k].parameters == before[k], status != DESCENT_OK);
+    }
+    return text;
+  }
+  void limit(size_t bytes) { gpu_.configure(("memory=" + std::to_string(bytes)).c_str()); }
+  /* Of member `k`, before which so many fit. */
+  static void expect_refused(const std::string &text, const std::string &k) {
+    EXPECT_TRUE(std::regex_match(text, std::regex("member (" + k +
+                                                  "): out of GPU memory \\([0-9.]+ MB needed, [0-9.]+ MB free\\): "
+                                                  "\\1 of 6 members would fit")))
+        << text;
+  }
+
+  const Gpu gpu_;
+  const Scratch scratch_;
+  std::vector<Training> all_;
+  size_t used_ = 0; /* bytes, by the last that were trained */
+};
+
+/* As many as there is memory for, of which a sixteenth is a reserve. */
+TEST_P(MembersInGpuMemory, IsAllThereBeforeAnyIsTrained) {
+  size_t needs[COUNT + 1]; /* of so many members */
+  for (size_t count = 2; count <= COUNT; count++) {
+    EXPECT_EQ(train(count), "");
+    needs[count] = used_ / 15 * 16;
+  }
+  needs[1] = needs[2] - (needs[3] - needs[2]);
+  const size_t each = needs[COUNT] - needs[COUNT - 1];
+  for (size_t fit = 1; fit <= COUNT; fit++)
+    for (const double share : {0.05, 0.5, 0.95}) {
+      SCOPED_TRACE(std::to_string(fit) + " fit, and " + std::to_string(share));
+      limit(needs[fit] + static_cast<size_t>(share * static_cast<double>(each)));
+      const std::string text = train(COUNT);
+      if (fit == COUNT)
+        EXPECT_EQ(text, "");
+      else
+        expect_refused(text, std::to_string(fit));
+    }
+}
+
+/* Windows of streamed rows are a part of it. */
+TEST_P(MembersInGpuMemory, HasTheWindowsBeforeAnyIsTrained) {
+  EXPECT_EQ(train(COUNT), "");
+  const size_t all = used_ / 15 * 16;
+  setenv("DESCENT_GPU_DATA_MB", "0", 1);
+  for (const double share : {0.938, 0.94, 0.945, 0.95, 0.98, 1.02}) {
+    SCOPED_TRACE(share);
+    limit(static_cast<size_t>(share * static_cast<double>(all)));
+    const std::string text = train(COUNT);
+    if (!text.empty()) expect_refused(text, "[1-5]");
+  }
+  unsetenv("DESCENT_GPU_DATA_MB");
+}
+
+INSTANTIATE_TEST_SUITE_P(All, MembersInGpuMemory, testing::Bool(),
+                         [](const auto &made) { return made.param ? "Alike" : "OfDifferentShapes"; });
 
 /* ---- ensembles --------------------------------------------------------------------------------------------------- */
 

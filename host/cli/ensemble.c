@@ -65,13 +65,13 @@ static void print_summary(const struct ensemble *e) {
 
 /* ---- the model --------------------------------------------------------------------------------------------------- */
 
-/* The seed as text: JSON numbers are exact to 15 digits here, and seeds have up to 19. */
-static bool add_member(cJSON *members, uint64_t seed, const descent_fit_result *result) {
+/* Member k of those that were trained, some of which may be left out. The seed as text: JSON numbers are exact to 15 digits here, and seeds have up to 19. */
+static bool add_member(cJSON *members, int64_t k, uint64_t seed, const descent_fit_result *result) {
   char digits[24];
   cJSON *member = cJSON_CreateObject();
   if (!cJSON_AddItemToArray(members, member)) return false;
   snprintf(digits, sizeof digits, "%" PRIu64, seed);
-  return cJSON_AddStringToObject(member, "seed", digits) &&
+  return cJSON_AddNumberToObject(member, "member", (double)k) && cJSON_AddStringToObject(member, "seed", digits) &&
          cJSON_AddNumberToObject(member, "epochs", (double)result->epochs) &&
          cJSON_AddNumberToObject(member, "best_epoch", (double)result->best_epoch);
 }
@@ -82,7 +82,7 @@ static cJSON *describe_members(const struct ensemble *e) {
   bool whole = members && cJSON_AddStringToObject(root, "shuffle", e->training->values.ensemble_shuffle);
   for (int64_t i = 0; whole && i < e->n_joined; i++) {
     const int64_t k = e->joined[i];
-    whole = add_member(members, e->m.runs[k].values.training.train.seed, &e->m.members[k].result);
+    whole = add_member(members, k, e->m.runs[k].values.training.train.seed, &e->m.members[k].result);
   }
   if (whole) return root;
   cJSON_Delete(root);

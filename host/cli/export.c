@@ -107,14 +107,15 @@ static int write_export(const struct export_values *v, const descent_network *ne
   return code;
 }
 
-/* In place of what the ensemble's provenance says of all members, what it says of member k, and its number. */
+/* In place of what the ensemble's provenance says of all members, what it says of member k of the file: its number in the
+ * training too, where others may have been left out. */
 static descent_status set_member_provenance(descent_network *network, int64_t k) {
   cJSON *root = cJSON_Parse(descent_network_provenance(network));
   cJSON *ensemble = cJSON_DetachItemFromObjectCaseSensitive(root, "ensemble");
   cJSON *member = cJSON_DetachItemFromArray(cJSON_GetObjectItemCaseSensitive(ensemble, "members"), (int)k), *item;
   descent_status status = DESCENT_OK;
   if (cJSON_IsObject(member)) {
-    bool whole = cJSON_AddNumberToObject(root, "member", (double)k) != NULL;
+    bool whole = cJSON_HasObjectItem(member, "member") || cJSON_AddNumberToObject(root, "member", (double)k);
     while (whole && (item = cJSON_DetachItemFromArray(member, 0))) {
       whole = cJSON_AddItemToObject(root, item->string, item);
       if (!whole) cJSON_Delete(item);

@@ -213,7 +213,7 @@ static int fill(struct wave *wave, int64_t most) {
     if (t->status != SWEEP_TRIAL_OPEN) continue;
     const int code = add(wave, t, 0);
     if (code != EXIT_DONE && wave->n > 1 && sweep->options.search != SWEEP_HALVING) {
-      wave->n--;
+      release(wave->trials[--wave->n]);
       messages_print_nothing();
       return sweep_print_message(command, EXIT_DONE);
     }

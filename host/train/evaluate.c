@@ -136,13 +136,14 @@ static void poll(struct evaluation *const *all, int64_t count) {
   }
 }
 
-/* How many of the evaluations from the first on run together: at least one for each thread of the device, and as many as
- * have a block within its work. */
+/* How many of the evaluations from the first on run together: all, or on a device whose threads they share at least one
+ * for each, and as many as have a block within its work. */
 static int64_t count_together(struct evaluation *const *all, int64_t count) {
   static const double most = 1e9, counting = 1e3; /* flops of a thread, about 50 ms; those of a row on the host */
   const int threads = all[0]->program->device->threads;
   double work = 0;
   int64_t n = 0;
+  if (!all[0]->program->backend->shares_threads) return count;
   for (; n < count; n++) {
     const double row = 2 * (double)all[n]->network->n_parameters + counting;
     work += row * (double)program_block_rows(all[n]->program, all[n]->dataset->rows);

@@ -16,11 +16,12 @@
 #include "train/recovery.h"
 
 enum { LEAST_STEPS = 64 }; /* of a training in a turn: reading its state into the caches is then a small part */
+static const double step_flops = 1e5; /* that a step takes beside its products; about a microsecond */
 
 struct rounds {
   struct fit *fits;
   int64_t count;
-  int64_t turn_steps;                /* of all trainings in a turn, adapted to its time */
+  double turn_work;                  /* flops of all trainings in a turn, adapted to its time */
   struct fit **present;              /* (count) those that advance in this turn; NULL: has ended within it */
   struct program_job *jobs;          /* (count) */
   struct evaluation **evaluations;   /* (count) */
@@ -71,6 +72,11 @@ static int64_t least_running(const struct rounds *r, int64_t ready) {
   return threads < ready ? threads : ready;
 }
 
+/* Flops of a step, by which trainings of different size share a turn. */
+static double step_work(const struct fit *f) {
+  return step_flops + 6 * (double)f->batch * (double)f->trainer->network->n_parameters;
+}
+
 static bool some_may_wait(const struct rounds *r) { return r->fits->device->backend->shares_threads; }
 
 /* Keeps those of the first n of r->present that run steps in this turn, and returns their number. The others wait, with
@@ -78,14 +84,15 @@ static bool some_may_wait(const struct rounds *r) { return r->fits->device->back
 static int64_t prepare_steps(struct rounds *r, int64_t n) {
   const bool some_wait = some_may_wait(r);
   const int64_t least = least_running(r, n);
-  int64_t n_running = 0, steps = 0;
+  int64_t n_running = 0;
+  double work = 0;
   if (some_wait) qsort(r->present, (size_t)n, sizeof *r->present, compare_steps_left);
   for (int64_t i = 0; i < n; i++) {
     struct fit *f = r->present[i];
-    const bool is_full = some_wait && n_running && n_running % least == 0 && steps >= r->turn_steps;
+    const bool is_full = some_wait && n_running && n_running % least == 0 && work >= r->turn_work;
     f->n_steps = 0;
     if ((is_full && steps_left(f) > 0) || !settle(f, fit_prepare_steps(f))) continue;
-    steps += f->n_steps;
+    work += (double)f->n_steps * step_work(f);
     if (f->n_steps)
       r->present[n_running++] = f;
     else
@@ -118,18 +125,24 @@ static void run_jobs(struct rounds *r, int64_t n) {
   if (status != DESCENT_OK) fail_jobs(r, n, status);
 }
 
-/* Fits the next turn of `ready` trainings to the time of this one, in which so many steps took `seconds`. */
-static void adapt_turn(struct rounds *r, int64_t ready, int64_t steps, double seconds) {
+/* Steps of a training that take so much work, at least one. */
+static int64_t steps_of(const struct fit *f, double work) {
+  const double steps = work / step_work(f);
+  return steps < 1 ? 1 : steps > FIT_MAX_STEPS ? FIT_MAX_STEPS : (int64_t)steps;
+}
+
+/* Fits the next turn of `ready` trainings to the time of this one, in which so much work took `seconds`. */
+static void adapt_turn(struct rounds *r, int64_t ready, double work, double seconds) {
   static const double aim = 0.05; /* seconds of a turn */
-  const double fitting = (double)steps * aim, twice = 2 * (double)r->turn_steps * seconds;
-  r->turn_steps = fitting >= twice ? 2 * r->turn_steps : (int64_t)(fitting / seconds);
-  if (r->turn_steps < 1) r->turn_steps = 1;
-  if (r->turn_steps > r->count * FIT_MAX_STEPS) r->turn_steps = r->count * FIT_MAX_STEPS;
-  const int64_t alone = r->turn_steps / least_running(r, ready); /* steps of each if as few as possible run */
-  int64_t each = r->turn_steps / ready;
-  if (each < LEAST_STEPS) each = alone < LEAST_STEPS ? alone : LEAST_STEPS;
-  if (each < 1) each = 1;
-  for (int64_t i = 0; i < r->count; i++) r->fits[i].steps_per_run = each < FIT_MAX_STEPS ? each : FIT_MAX_STEPS;
+  const double twice = 2 * (work > r->turn_work ? work : r->turn_work);
+  r->turn_work = work * aim < twice * seconds ? work * aim / seconds : twice;
+  const double alone = r->turn_work / (double)least_running(r, ready); /* of each if as few as possible run */
+  for (int64_t i = 0; i < r->count; i++) {
+    struct fit *f = &r->fits[i];
+    if (f->phase == FIT_ENDED) continue;
+    const int64_t shared = steps_of(f, r->turn_work / (double)ready), most = steps_of(f, alone);
+    f->steps_per_run = shared >= LEAST_STEPS ? shared : most < LEAST_STEPS ? most : LEAST_STEPS;
+  }
 }
 
 /* Where all run in each turn: more steps of each while a turn is short, fewer when pauses would come too rarely. A power
@@ -150,11 +163,18 @@ static void pause_waiting(struct rounds *r, double seconds) {
   }
 }
 
+/* A training that has left the turn does not agree with other ranks on its steps, so its clock must not change them. */
+static bool any_present(const struct rounds *r, int64_t n) {
+  for (int64_t i = 0; i < n; i++)
+    if (r->present[i]) return true;
+  return false;
+}
+
 static void run_steps(struct rounds *r) {
   const double started = clock_seconds();
   const int64_t ready = gather(r, FIT_STEPS), n = prepare_steps(r, ready);
-  int64_t steps = 0;
-  for (int64_t i = 0; i < n; i++) steps += r->present[i]->n_steps;
+  double work = 0;
+  for (int64_t i = 0; i < n; i++) work += (double)r->present[i]->n_steps * step_work(r->present[i]);
   const double ran = clock_seconds();
   run_jobs(r, n);
   for (int64_t i = 0; i < n; i++)
@@ -162,10 +182,12 @@ static void run_steps(struct rounds *r) {
   for (int64_t i = 0; i < n; i++)
     if (r->present[i]) settle_present(r, i, fit_take_steps(r->present[i]));
   const double now = clock_seconds();
-  if (n && some_may_wait(r))
-    adapt_turn(r, ready, steps, now - ran);
-  else if (n)
-    adapt_steps_of_each(r, now - ran);
+  if (any_present(r, n)) {
+    if (some_may_wait(r))
+      adapt_turn(r, ready, work, now - ran);
+    else
+      adapt_steps_of_each(r, now - ran);
+  }
   for (int64_t i = 0; i < n; i++) {
     struct fit *f = r->present[i];
     if (f && settle(f, fit_after_steps(f, now - started)) && f->stopped) settle(f, fit_end_steps(f));
@@ -245,7 +267,7 @@ static descent_status allocate(struct rounds *r) {
 }
 
 descent_status rounds_run(struct fit *fits, int64_t count, const descent_members_options *options) {
-  struct rounds r = {.fits = fits, .count = count, .turn_steps = 1, .options = options};
+  struct rounds r = {.fits = fits, .count = count, .options = options};
   descent_status status;
   TRY(fit_agree(fits, allocate(&r))); /* recovery_start is collective */
   for (int64_t i = 0; i < count; i++) {

@@ -5,28 +5,38 @@
 
 #include "members.h"
 
+extern "C" {
+#include "backend/cpu/cpu.h"
+}
+
 namespace {
 
 /* One call of run_together. */
 struct Turn {
   int64_t members, least_steps, most_steps, rows;
+  std::chrono::duration<double> time;
 };
 std::vector<Turn> turns;
 int64_t calls_between_polls, most_between_polls;
 std::chrono::microseconds step_time;
+std::chrono::duration<double, std::nano> parameter_time; /* in addition, for each parameter of a step */
 
 /* Takes time for each step instead of computing it. */
 descent_status pretend_to_run(struct backend_device *, const struct backend_job *jobs, int64_t count) {
-  Turn turn{count, jobs[0].n_steps, 0, jobs[0].steps[0].rows};
+  Turn turn{count, jobs[0].n_steps, 0, jobs[0].steps[0].rows, {}};
   int64_t steps = 0;
   for (int64_t i = 0; i < count; i++) {
     turn.least_steps = std::min(turn.least_steps, jobs[i].n_steps);
     turn.most_steps = std::max(turn.most_steps, jobs[i].n_steps);
     steps += jobs[i].n_steps;
+    const struct plan *plan = jobs[i].program->plan;
+    const int64_t parameters = plan->segments[plan->layers - 1].end;
+    turn.time += static_cast<double>(jobs[i].n_steps * parameters) * parameter_time;
   }
+  turn.time += steps * step_time;
   turns.push_back(turn);
   most_between_polls = std::max(most_between_polls, ++calls_between_polls);
-  std::this_thread::sleep_for(steps * step_time);
+  std::this_thread::sleep_for(turn.time);
   return DESCENT_OK;
 }
 
@@ -42,12 +52,23 @@ class MembersTurns : public testing::Test {
     device_->backend = &pretending_;
     turns.clear();
     calls_between_polls = most_between_polls = 0;
+    parameter_time = {};
   }
   ~MembersTurns() override { device_->backend = &backend_cpu; }
 
+  /* Some members, and their widths. */
+  struct Members {
+    int count;
+    std::vector<int64_t> widths;
+  };
+
   /* Trains `count` members of `widths` for one epoch. */
   void train(int count, const std::vector<int64_t> &widths, const Rows &rows, const Rows *held_out,
-             descent_request (*on_pause)(void *), const descent_members_options *together = nullptr) {
+             descent_request (*on_pause)(void *)) {
+    train({{count, widths}}, rows, held_out, on_pause);
+  }
+  void train(const std::vector<Members> &all, const Rows &rows, const Rows *held_out,
+             descent_request (*on_pause)(void *)) {
     const Dataset data = rows.dataset();
     const std::unique_ptr<Dataset> validation = held_out ? std::make_unique<Dataset>(held_out->dataset()) : nullptr;
     descent_train_options options = descent_train_options_default();
@@ -55,15 +76,20 @@ class MembersTurns : public testing::Test {
     options.batch_size = 1;
     options.callbacks.on_pause = on_pause;
     std::vector<Network> networks;
-    members_.assign(static_cast<size_t>(count), descent_member_default());
-    for (descent_member &m : members_) {
-      networks.push_back(make_network(widths, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY));
-      m.network = networks.back().get();
+    for (const Members &some : all)
+      for (int k = 0; k < some.count; k++)
+        networks.push_back(make_network(some.widths, DESCENT_ACTIVATION_RELU, DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY));
+    members_.assign(networks.size(), descent_member_default());
+    for (size_t k = 0; k < networks.size(); k++) {
+      descent_member &m = members_[k];
+      m.network = networks[k].get();
       m.training = data.get();
       m.validation = validation ? validation->get() : nullptr;
       m.options = &options;
     }
-    ASSERT_EQ(descent_fit_members(device_.get(), members_.data(), count, together), DESCENT_OK) << descent_last_error();
+    ASSERT_EQ(descent_fit_members(device_.get(), members_.data(), static_cast<int64_t>(members_.size()), nullptr),
+              DESCENT_OK)
+        << descent_last_error();
   }
 
   Device device_ = open_device("cpu", 2);
@@ -91,6 +117,19 @@ TEST_F(MembersTurns, HaveAllMembersWhereStepsAreFast) {
   train(40, {5, 4, 3}, make_rows(3000, 5, 1, 3, 1), nullptr, poll);
   EXPECT_TRUE(
       std::any_of(turns.begin(), turns.end(), [](const Turn &t) { return t.members == 40 && t.least_steps == 256; }));
+}
+
+/* Large members wait while small ones run; their first turns are as short as those before. */
+TEST_F(MembersTurns, AreAsShortForMembersOfAnotherSize) {
+  step_time = std::chrono::microseconds(100);
+  parameter_time = std::chrono::duration<double, std::nano>(6);
+  train({{40, {5, 4, 3}}, {2, {5, 700, 700, 3}}}, make_rows(300, 5, 1, 3, 1), nullptr, poll);
+  int64_t large = 0;
+  for (const Turn &t : turns) {
+    EXPECT_LT(t.time.count(), 0.15) << t.members << " members";
+    large += t.time > t.members * t.most_steps * step_time * 2;
+  }
+  EXPECT_GT(large, 0);
 }
 
 /* Members that wait for their turn are stopped there. */

@@ -9,9 +9,9 @@ mkdir -p "$folder/older/descent" "$folder/newer/descent" "$folder/current/descen
 header=$include/descent/descent.h
 cp "$header" "$folder/current/descent/"
 sed -e '/^  descent_unseen unseen;/,/^  char unused/d' -e '/^  const descent_activation \*activations;/d' \
-  -e '/^    int64_t keep_every_steps;/,/^    bool keep_best;/d' -e 's/reserved\[4\];/reserved[7];/' \
+  -e '/^    int64_t keep_every_steps;/,/^    bool keep_best;/d' -e 's/^    uint64_t reserved\[4\];/    uint64_t reserved[7];/' \
   -e '/^  \/\* Each may be NULL and gets/,/^  } callbacks;/d' "$header" >"$folder/older/descent/descent.h"
-sed -e 's/^} descent_\([a-z]*\)_options;/  double future;\n&/' -e 's/reserved\[4\];/reserved[3]; double future;/' "$header" \
+sed -e 's/^} descent_\([a-z]*\)_options;/  double future;\n&/' -e 's/^    uint64_t reserved\[4\];/    uint64_t reserved[3]; double future;/' "$header" \
   >"$folder/newer/descent/descent.h"
 for version in older current newer; do
   flag=

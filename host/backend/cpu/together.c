@@ -334,7 +334,7 @@ static int choose(const struct backend_job *jobs, int64_t count, int threads, st
       turn[behind++] = members[i];
     else
       members[beside++] = members[i];
-  memcpy(members + beside, turn, (size_t)behind * sizeof *turn);
+  for (int i = 0; i < behind; i++) members[beside + i] = turn[i];
   return beside;
 }
 

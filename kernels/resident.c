@@ -332,8 +332,10 @@ descent_status resident_renew(struct resident_set *set, struct resident **reside
   TRY(read_constants(set, constants));
   if (memcmp((*resident)->constants, constants, constants_bytes(set)) != 0) TRY(change_copy(set, use, &constants));
   *resident = use->resident;
-  if (!*resident) *use = set->at[--set->n];
-  if (!*resident) goto done;
+  if (!*resident) {
+    *use = set->at[--set->n];
+    goto done;
+  }
   if (!(*resident)->made) TRY(make_rows(set, *resident, rows));
   use->constants = set->constants;
 done:

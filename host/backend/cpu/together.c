@@ -323,18 +323,17 @@ static void sort_by_work(struct member *members, int count) {
 /* The members that have steps. Returns how many have one thread each; behind them are those for all threads in turn,
  * whose number is *turns. */
 static int choose(const struct backend_job *jobs, int64_t count, int threads, struct member *members, int *turns) {
-  int n = 0, beside = 0, behind = 0;
-  struct member turn[BACKEND_MOST_JOBS];
+  struct member all[BACKEND_MOST_JOBS];
+  int n = 0, beside = 0;
   for (int64_t i = 0; i < count; i++)
-    if (jobs[i].n_steps > 0) members[n++] = describe(&jobs[i], threads);
-  sort_by_work(members, n);
-  *turns = count_turns(members, n, threads);
-  for (int i = 0; i < n; i++)
-    if (behind < *turns && gains_by_sharing(&members[i]))
-      turn[behind++] = members[i];
+    if (jobs[i].n_steps > 0) all[n++] = describe(&jobs[i], threads);
+  sort_by_work(all, n);
+  *turns = count_turns(all, n, threads);
+  for (int i = 0, behind = n - *turns; i < n; i++)
+    if (behind < n && gains_by_sharing(&all[i]))
+      members[behind++] = all[i];
     else
-      members[beside++] = members[i];
-  for (int i = 0; i < behind; i++) members[beside + i] = turn[i];
+      members[beside++] = all[i];
   return beside;
 }
 

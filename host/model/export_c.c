@@ -198,19 +198,23 @@ static void write_functions(FILE *out, const descent_network *network) {
 
 /* ---- predict ---------------------------------------------------------------------------------------------------- */
 
+/* Array `e` (n) = exp(a - max), and their sum, in `sum`. */
+static void write_exponentials(FILE *out, const char *indent, int64_t n, const char *a, const char *e) {
+  fprintf(out,
+          "%sfloat max = %s[0], sum = 0;\n"
+          "%sfor (long k = 1; k < %" PRId64
+          "; k++) max = %s[k] > max ? %s[k] : max;\n"
+          "%sfor (long k = 0; k < %" PRId64 "; k++) sum += %s[k] = expf(%s[k] - max);\n",
+          indent, a, indent, n, a, a, indent, n, e, a);
+}
+
 static void write_outputs(FILE *out, const descent_network *network, const char *a) {
   const int64_t n = network_outputs(network);
   switch (network->loss) {
     case DESCENT_LOSS_BINARY_CROSS_ENTROPY: fprintf(out, "  y[0] = sigmoid(%s[0]);\n", a); break;
     case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY:
-      fprintf(out,
-              "  float max = %s[0], sum = 0;\n"
-              "  for (long k = 1; k < %" PRId64
-              "; k++) max = %s[k] > max ? %s[k] : max;\n"
-              "  for (long k = 0; k < %" PRId64
-              "; k++) sum += y[k] = expf(%s[k] - max);\n"
-              "  for (long k = 0; k < %" PRId64 "; k++) y[k] /= sum;\n",
-              a, n, a, a, n, a, n);
+      write_exponentials(out, "  ", n, a, "y");
+      fprintf(out, "  for (long k = 0; k < %" PRId64 "; k++) y[k] /= sum;\n", n);
       break;
     case DESCENT_LOSS_MEAN_SQUARED_ERROR:
       fprintf(out, "  for (long k = 0; k < %" PRId64 "; k++) y[k] = %s[k] / target_scale[k] + target_shift[k]%s;\n", n,
@@ -268,14 +272,8 @@ static void write_member_outputs(FILE *out, const descent_network *network, cons
   switch (network->loss) {
     case DESCENT_LOSS_BINARY_CROSS_ENTROPY: fprintf(out, "    y[0] += sigmoid(%s[0]);\n", a); break;
     case DESCENT_LOSS_SOFTMAX_CROSS_ENTROPY:
-      fprintf(out,
-              "    float max = %s[0], sum = 0;\n"
-              "    for (long k = 1; k < %" PRId64
-              "; k++) max = %s[k] > max ? %s[k] : max;\n"
-              "    for (long k = 0; k < %" PRId64
-              "; k++) sum += %s[k] = expf(%s[k] - max);\n"
-              "    for (long k = 0; k < %" PRId64 "; k++) y[k] += %s[k] / sum;\n",
-              a, n, a, a, n, a, a, n, a);
+      write_exponentials(out, "    ", n, a, a);
+      fprintf(out, "    for (long k = 0; k < %" PRId64 "; k++) y[k] += %s[k] / sum;\n", n, a);
       break;
     case DESCENT_LOSS_MEAN_SQUARED_ERROR:
       fprintf(out, "    for (long k = 0; k < %" PRId64 "; k++) y[k] += %s[k];\n", n, a);

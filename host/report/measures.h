@@ -32,8 +32,8 @@ void measures_add(struct measures_table *table, const char *name, const descent_
                   const descent_metrics *metrics);
 
 enum measures_statistic { MEASURES_MEAN, MEASURES_DEVIATION, MEASURES_LOWEST, MEASURES_HIGHEST };
-/* Adds a row that holds a statistic of n rows from `first`, undefined measures left out. The deviation is that of a
- * sample, with n - 1; NaN of fewer than two. What is left out is counted in `undefined`, which measures_print shows. */
+/* Adds a row with a statistic of n rows from `first`. The deviation is that of a sample, with n - 1; NaN of fewer than
+ * two. A measure that is NaN in some rows is that of the others; measures_print says how many these are. */
 void measures_add_statistic(struct measures_table *table, const char *name, enum measures_statistic statistic,
                             int64_t first, int64_t n);
 

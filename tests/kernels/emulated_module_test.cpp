@@ -425,7 +425,7 @@ TEST_F(EmulatedModule, GivesTheSameBitsOfWholeNumbersInAnyOrderOfSummation) {
     expect_whole_steps_to_agree(precision, &ways);
     EXPECT_TRUE(ways.masks);
     expect_all(ways, precision);
-    EXPECT_GT(emulation.library->turns, 0);
+    EXPECT_GT(emulation.products->turns, 0);
   }
 }
 

@@ -205,7 +205,7 @@ TEST_F(TogetherOnAGpu, ProductsSideBySideHaveSeparateWorkspaces) {
       EXPECT_GT(drawn.lines({"taken=plain"}) + drawn.lines({"taken=fused"}), 0);
     }
   }
-  EXPECT_GT(emulation.library->places, 0);
+  EXPECT_GT(emulation.products->places, 0);
 }
 
 /* Bytes of device memory that the members hold. */

@@ -23,7 +23,7 @@ struct Emulation {
     find(module, "cudaSetDevice", &set_device);
     find(module, "cudaGetLastError", &last_error);
     find(module, "cudaMemGetInfo", &memory);
-    find(module, "emulated_library", &library);
+    find(module, "emulated_library", &products);
     find(module, "emulated_library_reset", &library_reset);
   }
   void (*configure)(const char *);
@@ -35,7 +35,7 @@ struct Emulation {
   int (*set_device)(int ordinal);
   int (*last_error)();
   int (*memory)(size_t *free_bytes, size_t *total);
-  struct emulated_library *library;
+  struct emulated_library *products;
   void (*library_reset)();
 
  private:
@@ -59,8 +59,8 @@ class EmulatedModule : public testing::Test {
     emulation.library_reset();
   }
   void offer(std::initializer_list<int> kinds) {
-    emulation.library->n_offered = 0;
-    for (const int kind : kinds) emulation.library->offered[emulation.library->n_offered++] = kind;
+    emulation.products->n_offered = 0;
+    for (const int kind : kinds) emulation.products->offered[emulation.products->n_offered++] = kind;
   }
   Emulation emulation;
 };

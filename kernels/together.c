@@ -14,7 +14,6 @@
 #include "profile.h"
 
 enum {
-  MOST_MEMBERS = 64,          /* of a joint graph, so that nothing is allocated for each run */
   MOST_JOINTS = DEVICE_ASKED, /* of a device: of some groups, with and without statistics, in several sizes */
   MOST_GROUPS = 4,            /* of runs of different lengths in one call: each needs graphs */
   LEAST_STEPS = 4,            /* for which a further group is made */
@@ -29,7 +28,7 @@ struct joint_member {
 };
 struct joint_graph {
   struct joint_graph *next; /* of the device's list, the one used last first */
-  struct joint_member members[MOST_MEMBERS];
+  struct joint_member members[BACKEND_MOST_JOBS];
   int n;
   int64_t steps;        /* of each member */
   cudaGraphExec_t exec; /* NULL: refused */
@@ -226,7 +225,7 @@ static int join(struct run runs[], int n, int64_t least, struct run *joined[], i
 /* The queued steps: as many as all runs have, side by side; then those of the longer runs, in a few groups; the others one
  * after another. */
 static descent_status launch(const struct backend_device *device, struct run runs[], int n) {
-  struct run *joined[MOST_MEMBERS];
+  struct run *joined[BACKEND_MOST_JOBS];
   int64_t common, launched;
   descent_status status = DESCENT_OK;
   for (int group = 0; group < MOST_GROUPS; group++) {
@@ -242,9 +241,8 @@ done:
   return status;
 }
 
-/* At most MOST_MEMBERS. */
-static descent_status run_some(const struct backend_device *device, const struct backend_job *jobs, int64_t count) {
-  struct run runs[MOST_MEMBERS];
+static descent_status run_all(const struct backend_device *device, const struct backend_job *jobs, int64_t count) {
+  struct run runs[BACKEND_MOST_JOBS];
   int n = 0;
   bool left = true;
   descent_status status = DESCENT_OK;
@@ -266,11 +264,8 @@ done:
 }
 
 descent_status together_run(const struct backend_device *device, const struct backend_job *jobs, int64_t count) {
-  descent_status status = DESCENT_OK;
   profile_begin("members");
-  for (int64_t first = 0; first < count; first += MOST_MEMBERS)
-    TRY(run_some(device, jobs + first, count - first < MOST_MEMBERS ? count - first : MOST_MEMBERS));
-done:
+  const descent_status status = run_all(device, jobs, count);
   profile_end();
   return status;
 }

@@ -33,7 +33,7 @@ struct backend_job {
 struct backend_room {
   int64_t left;    /* free, beyond a reserve for what is not counted: graphs, measurements */
   int64_t program; /* that a program has, without copies of data and windows on it */
-  int64_t later;   /* that its first run_together is still to take */
+  int64_t later;   /* that run_together is still to take */
 };
 
 struct backend {

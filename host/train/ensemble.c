@@ -80,7 +80,6 @@ int64_t ensemble_block_rows(const struct ensemble *ensemble, int64_t left) {
 descent_status ensemble_predict(struct ensemble *ensemble, int64_t first, int64_t rows) {
   const struct plan_step step = {.number = 1, .first_row = first, .rows = rows};
   struct program *const programs = ensemble->programs;
-  if (ensemble->members == 1) return program_run(programs, programs->plan->predict, &step, 1);
   for (int64_t k = 0; k < ensemble->members; k++)
     ensemble->jobs[k] = (struct program_job){&programs[k], programs[k].plan->predict, &step, 1};
   return program_run_together(ensemble->jobs, ensemble->members);

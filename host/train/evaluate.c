@@ -185,17 +185,9 @@ void evaluate_together(struct evaluation *const *all, int64_t count) {
 }
 
 descent_status evaluate_dataset(struct program *program, const descent_network *network, const descent_dataset *dataset,
-                                int64_t top_k, bool strict, struct own_loss *own_loss, bool (*stop)(void *user),
-                                void *user, descent_metrics *metrics) {
-  struct evaluation one = {.program = program,
-                           .network = network,
-                           .dataset = dataset,
-                           .top_k = top_k,
-                           .strict = strict,
-                           .own_loss = own_loss,
-                           .stop = stop,
-                           .user = user,
-                           .metrics = metrics};
+                                int64_t top_k, descent_metrics *metrics) {
+  struct evaluation one = {
+      .program = program, .network = network, .dataset = dataset, .top_k = top_k, .strict = true, .metrics = metrics};
   struct evaluation *const all[] = {&one};
   evaluate_together(all, 1);
   return one.status;
@@ -212,7 +204,7 @@ static descent_status evaluate_network(const descent_network *network, descent_d
   descent_status status;
   TRY(program_create_prediction(network, device, options, 0, block, &program));
   TRY(program_bind(&program, dataset));
-  TRY(evaluate_dataset(&program, network, dataset, top_k, true, NULL, NULL, NULL, metrics));
+  TRY(evaluate_dataset(&program, network, dataset, top_k, metrics));
 done:
   program_clear(&program);
   return status;

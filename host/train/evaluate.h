@@ -37,10 +37,9 @@ struct evaluation {
  * them run together that a block of each takes a short time. Every evaluation has the bits that it has alone. */
 void evaluate_together(struct evaluation *const *evaluations, int64_t count);
 
-/* One evaluation; its members are those of the struct. */
+/* One evaluation, strict and with the network's loss, which reports its progress. */
 descent_status evaluate_dataset(struct program *program, const descent_network *network, const descent_dataset *dataset,
-                                int64_t top_k, bool strict, struct own_loss *own_loss, bool (*stop)(void *user),
-                                void *user, descent_metrics *metrics);
+                                int64_t top_k, descent_metrics *metrics);
 
 /* evaluate_begin sets the totals to which the metrics operation adds. evaluate_mean_loss reads them: totals[0] is the
  * sum of J times weight, totals[1] the sum of the weights, and `loss` their quotient (NaN if no row has weight). */

@@ -13,8 +13,8 @@ descent_status members_check_memory(const char *root, const struct fit *fits, in
 /* The same for a device with separate memory, whose errors are as the next one's: of those that are compiled as the first,
  * which has its data there. More may be refused when they are compiled. */
 descent_status members_check_room(const struct fit *fits, int64_t count);
-/* Member k > 0 is compiled and has its data on such a device: is the rest enough for what those up to k take when they run
- * together? *later: of those before, and then with k. */
+/* Member k is compiled and has its data on such a device: is the rest enough for what those up to k take when they run
+ * together? Member 0 is never refused. *later: of those before, and then with k. */
 descent_status members_check_next(const struct fit *fits, int64_t k, int64_t count, int64_t *later);
 /* ERROR_MEMORY of such a device, which had no memory for member k: "out of GPU memory (2.4 MB needed, 1.9 MB free): 6 of 12
  * members would fit". */

@@ -31,13 +31,13 @@ struct results {
 };
 
 /* The standard deviation of a target does not depend on its shift, beside which float32 would lose it, so it is taken
- * from raw outputs. */
+ * from raw outputs; that of a probability from those that read_outputs has left in `values`. */
 static descent_status read_spread(const descent_predictor *predictor, int64_t rows, float *spread) {
   const descent_network *network = predictor->network;
   const bool regression = loss_is_regression(network->loss);
   const struct member_outputs all = {predictor->values, network->members, rows, network_outputs(network)};
-  descent_status status;
-  TRY(ensemble_read(&predictor->ensemble, regression ? ENSEMBLE_A : ENSEMBLE_P, rows, predictor->values));
+  descent_status status = DESCENT_OK;
+  if (regression) TRY(ensemble_read(&predictor->ensemble, ENSEMBLE_A, rows, predictor->values));
   member_outputs_spread(&all, spread);
   for (int64_t i = 0; regression && i < rows * all.n; i++)
     spread[i] = (float)((double)spread[i] / (double)network->y_scale[i % all.n]);

@@ -36,7 +36,7 @@ descent_status ranks_explain(struct fit *f, descent_status own);
 /* All ranks receive the snapshot of rank 0, whose buffers they have. */
 descent_status ranks_share_snapshot(struct fit *f, struct snapshot *snapshot);
 
-/* As evaluate_dataset of the validation data, which is bound, each rank computing some of the blocks. The metrics have
+/* As evaluate_together of the validation data, which is bound, each rank computing some of the blocks. The metrics have
  * the bits of one rank. Polls `stop` between blocks; if it returns true on any rank, `*stopped` is true on all and
  * `metrics` is unchanged. */
 descent_status ranks_evaluate(struct fit *f, bool (*stop)(void *user), void *user, bool *stopped,

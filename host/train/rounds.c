@@ -79,20 +79,20 @@ static double step_work(const struct fit *f) {
 
 static bool some_may_wait(const struct rounds *r) { return r->fits->device->backend->shares_threads; }
 
-/* Keeps those of the first n of r->present that run steps in this turn, and returns their number. The others wait, with
- * n_steps 0. */
-static int64_t prepare_steps(struct rounds *r, int64_t n) {
+/* Keeps those of the first n of r->present that run steps in this turn, and returns their number; *work: flops of these
+ * steps. The others wait, with n_steps 0. */
+static int64_t prepare_steps(struct rounds *r, int64_t n, double *work) {
   const bool some_wait = some_may_wait(r);
   const int64_t least = least_running(r, n);
   int64_t n_running = 0;
-  double work = 0;
+  *work = 0;
   if (some_wait) qsort(r->present, (size_t)n, sizeof *r->present, compare_steps_left);
   for (int64_t i = 0; i < n; i++) {
     struct fit *f = r->present[i];
-    const bool is_full = some_wait && n_running && n_running % least == 0 && work >= r->turn_work;
+    const bool is_full = some_wait && n_running && n_running % least == 0 && *work >= r->turn_work;
     f->n_steps = 0;
     if ((is_full && steps_left(f) > 0) || !settle(f, fit_prepare_steps(f))) continue;
-    work += (double)f->n_steps * step_work(f);
+    *work += (double)f->n_steps * step_work(f);
     if (f->n_steps)
       r->present[n_running++] = f;
     else
@@ -170,11 +170,11 @@ static bool any_present(const struct rounds *r, int64_t n) {
   return false;
 }
 
-static void run_steps(struct rounds *r) {
+/* Of the first `ready` of r->present. */
+static void run_steps(struct rounds *r, int64_t ready) {
   const double started = clock_seconds();
-  const int64_t ready = gather(r, FIT_STEPS), n = prepare_steps(r, ready);
-  double work = 0;
-  for (int64_t i = 0; i < n; i++) work += (double)r->present[i]->n_steps * step_work(r->present[i]);
+  double work;
+  const int64_t n = prepare_steps(r, ready, &work);
   const double ran = clock_seconds();
   run_jobs(r, n);
   for (int64_t i = 0; i < n; i++)
@@ -197,8 +197,8 @@ static void run_steps(struct rounds *r) {
 
 /* ---- between epochs --------------------------------------------------------------------------------------------- */
 
-static void validate(struct rounds *r) {
-  const int64_t n = gather(r, FIT_VALIDATION);
+/* The first n of r->present. */
+static void validate(struct rounds *r, int64_t n) {
   int64_t evaluated = 0;
   for (int64_t i = 0; i < n; i++) {
     bool evaluates;
@@ -221,8 +221,8 @@ static void report_together(struct rounds *r) {
     if (r->epochs[i] && r->stop[i]) fit_stop(&r->fits[i], DESCENT_STOP_CALLBACK);
 }
 
-static void report(struct rounds *r) {
-  const int64_t n = gather(r, FIT_REPORT);
+/* The first n of r->present. */
+static void report(struct rounds *r, int64_t n) {
   for (int64_t i = 0; i < n; i++) fit_report_epoch(r->present[i]);
   if (r->options && r->options->on_epoch) report_together(r);
   for (int64_t i = 0; i < n; i++) settle(r->present[i], fit_next_epoch(r->present[i]));
@@ -248,9 +248,9 @@ static void run_turns(struct rounds *r) {
       case FIT_EPOCH:
         for (int64_t i = 0; i < n; i++) settle(r->present[i], fit_begin_epoch(r->present[i]));
         break;
-      case FIT_STEPS: run_steps(r); break;
-      case FIT_VALIDATION: validate(r); break;
-      case FIT_REPORT: report(r); break;
+      case FIT_STEPS: run_steps(r, n); break;
+      case FIT_VALIDATION: validate(r, n); break;
+      case FIT_REPORT: report(r, n); break;
       case FIT_ENDED: return;
     }
   }

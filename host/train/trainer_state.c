@@ -22,8 +22,7 @@ descent_status descent_trainer_evaluate(descent_trainer *trainer, const descent_
   if (aligned) dataset = aligned;
   trainer_forget_forward(trainer);
   status = program_bind_once(program, dataset);
-  if (status == DESCENT_OK)
-    status = evaluate_dataset(program, network, dataset, top_k, true, NULL, NULL, NULL, metrics);
+  if (status == DESCENT_OK) status = evaluate_dataset(program, network, dataset, top_k, metrics);
   const descent_status forgotten = trainer_forget_loss(trainer), unbound = program_unbind(program);
   if (status == DESCENT_OK) status = forgotten == DESCENT_OK ? unbound : forgotten;
 done:

@@ -65,7 +65,8 @@ static void print_summary(const struct ensemble *e) {
 
 /* ---- the model --------------------------------------------------------------------------------------------------- */
 
-/* Member k of those that were trained, some of which may be left out. The seed as text: JSON numbers are exact to 15 digits here, and seeds have up to 19. */
+/* Member k of those that were trained, some of which may be left out. The seed as text: JSON numbers are exact to 15
+ * digits here, and seeds have up to 19. */
 static bool add_member(cJSON *members, int64_t k, uint64_t seed, const descent_fit_result *result) {
   char digits[24];
   cJSON *member = cJSON_CreateObject();

@@ -124,7 +124,7 @@ static int print_end(const struct sweep *sweep, const struct sweep_trial *best) 
   }
   sweep_trial_describe(o, best, which, sizeof which);
   text_print(stdout, "\nbest trial %" PRId64 ": %s\n", best->number, which);
-  printf("%s %s", sweep_measure_title(o->measure, validation), text_loss(best->objective, value));
+  printf("%s %s", sweep_measure_title(sweep), text_loss(best->objective, value));
   if (best->best_epoch && validation) printf(" at epoch %" PRId64, best->best_epoch);
   printf(" of %" PRId64 "\n", best->epochs);
   text_print(stdout, "model saved to %s\n", o->out);

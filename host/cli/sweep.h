@@ -43,8 +43,6 @@ void sweep_options_clear(struct sweep_options *options);
 /* Whether the outputs are no inputs of the trials, whose `values` name them, and can be written; EXIT_DONE or the exit
  * code. */
 int sweep_options_check_outputs(const struct sweep_options *options, const struct train_values *values);
-/* "validation loss", or "training loss" without validation rows. */
-const char *sweep_measure_title(enum sweep_measure measure, bool validation);
 bool sweep_measure_is_better(enum sweep_measure measure, double a, double b); /* NaN is the worst */
 
 /* Between these calls train's refusals are kept; the last is then printed as the sweep's. Returns `code`. */

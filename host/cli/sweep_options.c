@@ -339,7 +339,8 @@ void sweep_options_clear(struct sweep_options *options) {
   options_config_free(&options->file);
 }
 
-const char *sweep_measure_title(enum sweep_measure measure, bool validation) {
+const char *sweep_measure_title(const struct sweep *sweep) {
   static const char *const titles[] = {"validation loss", "validation accuracy", "validation AUC", "validation RMSE"};
-  return measure == SWEEP_LOSS && !validation ? "training loss" : titles[measure];
+  const enum sweep_measure measure = sweep->options.measure;
+  return measure == SWEEP_LOSS && !sweep->shared.rows.validation ? "training loss" : titles[measure];
 }

@@ -64,10 +64,6 @@ static bool allocate(struct content *c) {
 
 /* ---- the plot of configurations ---------------------------------------------------------------------------------- */
 
-static const char *title_of(const struct sweep *sweep) {
-  return sweep_measure_title(sweep->options.measure, sweep->shared.rows.validation != NULL);
-}
-
 /* Losses crowd at the low end of their axis: few trials are bad, and those are very bad. */
 static bool is_crowded(const struct chart_series *s, enum sweep_measure measure) {
   double low = HUGE_VAL, high = 0;
@@ -110,7 +106,7 @@ static void set_axes(struct content *c) {
     for (int end = 0; end < 2 && axis->n == 0; end++)
       c->ticks[a][shown->n_ticks++] = (struct parallel_tick){end, axis->ends[end]};
   }
-  c->axes[last] = (struct parallel_axis){.name = title_of(c->sweep), .ticks = c->ticks[last]};
+  c->axes[last] = (struct parallel_axis){.name = sweep_measure_title(c->sweep), .ticks = c->ticks[last]};
   for (int i = 0; i < c->objective.n && i < TICKS_MOST; i++)
     c->ticks[last][c->axes[last].n_ticks++] =
         (struct parallel_tick){chart_position(&c->objective, c->objective.ticks[i]), c->objective.texts[i]};
@@ -213,7 +209,7 @@ static int write_content(struct content *c, const struct sweep_trial *best) {
   const struct sweep_page page = {.data_path = sweep->options.data_path,
                                   .model_path = sweep->options.out,
                                   .search = search,
-                                  .measure = title_of(sweep),
+                                  .measure = sweep_measure_title(sweep),
                                   .names = c->names,
                                   .n_names = c->n_axes - 1,
                                   .trials = c->rows,

@@ -76,6 +76,8 @@ struct sweep {
   bool failed;                     /* the record could not be written, or memory ran out; has been reported */
 };
 extern const char sweep_command[]; /* "descent sweep", in messages */
+/* "validation loss", or "training loss" without validation rows. */
+const char *sweep_measure_title(const struct sweep *sweep);
 
 struct sweep_preprocessing; /* sweep_network.c */
 

@@ -68,13 +68,9 @@ static const char *status_text(const struct sweep_trial *t) {
   return t->status == SWEEP_TRIAL_OPEN || t->status == SWEEP_TRIAL_DONE ? "" : sweep_status_names[t->status];
 }
 
-static const char *measure_title(const struct sweep *sweep) {
-  return sweep_measure_title(sweep->options.measure, sweep->shared.rows.validation != NULL);
-}
-
 static void write_heading(const struct sweep *sweep, FILE *out, const int *widths, int columns) {
   struct line line = {.used = 0};
-  append(&line, "trial  %s  epochs  ", measure_title(sweep));
+  append(&line, "trial  %s  epochs  ", sweep_measure_title(sweep));
   for (int a = 0; a < sweep->options.n_axes; a++) {
     append_padded(&line, sweep->options.axes[a].option->name, widths[a]);
     append(&line, "  ");
@@ -86,7 +82,7 @@ static void write_row(const struct sweep *sweep, const struct sweep_trial *t, FI
                       int columns) {
   struct line line = {.used = 0};
   char value[TEXT_SIZE], label[TEXT_SIZE];
-  append(&line, "%5" PRId64 "  %-*s  %6" PRId64 "  ", t->number, text_columns(measure_title(sweep)),
+  append(&line, "%5" PRId64 "  %-*s  %6" PRId64 "  ", t->number, text_columns(sweep_measure_title(sweep)),
          isnan(t->objective) ? "-" : text_loss(t->objective, value), t->course.n);
   for (int a = 0; a < sweep->options.n_axes; a++) {
     append_padded(&line, text_label(t->values[a], VALUE_COLUMNS, label), widths[a]);

@@ -272,9 +272,8 @@ static void say_wave(struct sweep *sweep, const struct sweep_trial *best) {
   if (diverged) snprintf(lost, sizeof lost, ", %" PRId64 " diverged", diverged);
   if (best) sweep_trial_describe(&sweep->options, best, which, sizeof which);
   sweep_table_say(sweep, "%" PRId64 " of %" PRId64 " trials are finished%s%s%s%s%s%s%s", finished, sweep->trials.n,
-                  lost, best ? "; best " : "",
-                  best ? sweep_measure_title(sweep->options.measure, sweep->shared.rows.validation != NULL) : "",
-                  best ? " " : "", best ? text_loss(best->objective, value) : "", best ? ": " : "", which);
+                  lost, best ? "; best " : "", best ? sweep_measure_title(sweep) : "", best ? " " : "",
+                  best ? text_loss(best->objective, value) : "", best ? ": " : "", which);
 }
 
 static descent_status fit(struct wave *wave) {

@@ -6,9 +6,10 @@
  * of the model file.
  *
  * The members of an ensemble are computed side by side: the first layer of all is one product, since they have the same
- * inputs, and every later one a product of stacks of matrices. With one branch per member ONNX Runtime takes 1 to 4
- * times as long for a row and 0.75 to 1 times as long for a thousand, and the file is larger. Categories use OneHotEncoder of ai.onnx.ml, since ai.onnx cannot compare strings before opset
- * 19. */
+ * inputs, and every later one a product of stacks of matrices. With one branch per member the file is larger, and each
+ * node has a cost that few rows do not outweigh.
+ *
+ * Categories use OneHotEncoder of ai.onnx.ml, since ai.onnx cannot compare strings before opset 19. */
 #include "model/export.h"
 
 #ifndef DESCENT_FORMATS_BUILT
